@@ -1,0 +1,1 @@
+//! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
