@@ -1,1 +1,8 @@
 //! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
+
+pub mod event;
+pub mod facts;
+pub mod level;
+pub mod scan;
+pub mod settings;
+pub mod value;

@@ -1,0 +1,68 @@
+//! Who an event is: the same request or Falco alert has the same identity however it reached us.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use super::{Event, Stream, Top};
+use crate::scan::Node;
+
+/// 128 bits that stand for a request or a Falco alert.
+pub type Identity = [u8; 16];
+
+/// The identity of an event. For audit it is the request's: auditID, request time, verb, URI, user and target, and neither
+/// stage nor code nor place. The auditID alone would not do: clients choose it.
+pub fn of(event: &Event<'_>) -> Identity {
+    let mut hash = Fields(Sha256::new());
+    match event.stream {
+        Stream::Audit => audit(event, &mut hash),
+        Stream::Falco => falco(event, &mut hash),
+    }
+    let digest = hash.0.finalize();
+    digest[..16].try_into().expect("a SHA-256 digest has 32 bytes")
+}
+
+/// Length-prefixed fields, so that no two different sequences of fields hash alike.
+struct Fields(Sha256);
+
+impl Fields {
+    fn add(&mut self, field: Option<Cow<'_, str>>) {
+        let field = field.unwrap_or_default();
+        self.0.update((field.len() as u64).to_le_bytes());
+        self.0.update(field.as_bytes());
+    }
+}
+
+fn audit(event: &Event<'_>, hash: &mut Fields) {
+    let text = |node: Option<Node<'_>>| node.and_then(|n| n.text().map(|t| Cow::Owned(t.into_owned())));
+    hash.0.update(b"audit");
+    hash.add(event.text(Top::AuditId));
+    let received = event.text(Top::RequestReceivedTimestamp);
+    hash.add(received.or_else(|| event.text(Top::StageTimestamp)));
+    hash.add(event.text(Top::Verb));
+    hash.add(event.text(Top::RequestUri));
+    hash.add(text(event.user().username));
+    let object = event.object_ref();
+    for field in [object.group, object.resource, object.subresource, object.namespace, object.name] {
+        hash.add(text(field));
+    }
+}
+
+fn falco(event: &Event<'_>, hash: &mut Fields) {
+    hash.0.update(b"falco");
+    for key in [Top::Time, Top::Rule, Top::Priority, Top::Hostname, Top::Output] {
+        hash.add(event.text(key));
+    }
+    let members = event.node(Top::OutputFields).into_iter().flat_map(Node::members);
+    let mut fields: Vec<_> = members
+        .map(|(key, value)| {
+            let raw = || String::from_utf8_lossy(value.raw());
+            (key.text().into_owned(), value.text().unwrap_or_else(raw).into_owned())
+        })
+        .collect();
+    fields.sort_unstable();
+    for (key, value) in fields {
+        hash.add(Some(Cow::Owned(key)));
+        hash.add(Some(Cow::Owned(value)));
+    }
+}

@@ -1,0 +1,320 @@
+//! One event: borrowed views over the bytes of an audit event or a Falco alert.
+//!
+//! Nothing is parsed before it is asked for. The skim ([`Event::skim`]) walks the members of the event's object once and
+//! notes where each known key's value lies; everything else is a [`Node`] into the same bytes.
+
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell};
+
+use crate::facts::Parts;
+use crate::facts::views::Views;
+use crate::scan::{Key, Node};
+use crate::settings::Settings;
+
+pub mod identity;
+pub mod record;
+pub mod time;
+
+/// Which sensor an event comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// The API server's audit log.
+    Audit,
+    /// Falco.
+    Falco,
+}
+
+/// The top-level keys that Lapwing knows, of audit events, Falco alerts, lists and string carriers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs)] // each is the JSON key of the same name
+pub enum Top {
+    Kind,
+    ApiVersion,
+    Level,
+    AuditId,
+    Stage,
+    RequestUri,
+    Verb,
+    User,
+    ImpersonatedUser,
+    SourceIps,
+    UserAgent,
+    ObjectRef,
+    ResponseStatus,
+    RequestObject,
+    ResponseObject,
+    RequestReceivedTimestamp,
+    StageTimestamp,
+    Annotations,
+    AuthenticationMetadata,
+    Timestamp,
+    Metadata,
+    Items,
+    Rule,
+    Priority,
+    Output,
+    OutputFields,
+    Time,
+    Hostname,
+    Tags,
+    Source,
+    Uuid,
+    Schema,
+    Log,
+    Message,
+    Raw,
+    Line,
+    EventText,
+}
+
+const TOP_COUNT: usize = Top::EventText as usize + 1;
+
+/// Key spellings, in [`Top`] order.
+const TOP_NAMES: [&str; TOP_COUNT] = [
+    "kind",
+    "apiVersion",
+    "level",
+    "auditID",
+    "stage",
+    "requestURI",
+    "verb",
+    "user",
+    "impersonatedUser",
+    "sourceIPs",
+    "userAgent",
+    "objectRef",
+    "responseStatus",
+    "requestObject",
+    "responseObject",
+    "requestReceivedTimestamp",
+    "stageTimestamp",
+    "annotations",
+    "authenticationMetadata",
+    "timestamp",
+    "metadata",
+    "items",
+    "rule",
+    "priority",
+    "output",
+    "output_fields",
+    "time",
+    "hostname",
+    "tags",
+    "source",
+    "uuid",
+    "schema",
+    "log",
+    "message",
+    "_raw",
+    "line",
+    "event",
+];
+
+/// What is wrong with a record. Any of these marks alerts `partial` and lets unknown results raise an integrity alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Damage {
+    /// A known top-level key stands twice; the last value counts, as in Go.
+    pub duplicate_key: bool,
+    /// Bytes that are not UTF-8, read as U+FFFD.
+    pub encoding: bool,
+    /// Unescaped control bytes inside strings.
+    pub control: bool,
+    /// The record ends inside a value.
+    pub cut: bool,
+    /// Missing or surplus punctuation.
+    pub syntax: bool,
+    /// Longer than the limit of one event; only its head and tail were read.
+    pub oversize: bool,
+}
+
+impl Damage {
+    /// True if anything is wrong.
+    pub fn any(self) -> bool {
+        self != Damage::default()
+    }
+
+    /// Short names of what is wrong, for integrity alerts and the summary.
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.duplicate_key, "duplicate key"),
+            (self.encoding, "invalid UTF-8"),
+            (self.control, "control bytes"),
+            (self.cut, "cut short"),
+            (self.syntax, "broken syntax"),
+            (self.oversize, "oversize"),
+        ]
+        .into_iter()
+        .filter_map(|(is, name)| is.then_some(name))
+        .collect()
+    }
+}
+
+/// One event.
+pub struct Event<'a> {
+    /// The sensor.
+    pub stream: Stream,
+    /// What is wrong with the record.
+    pub damage: Damage,
+    /// The operator's settings.
+    pub settings: &'a Settings,
+    root: Node<'a>,
+    spans: [(u32, u32); TOP_COUNT],
+    object_ref: OnceCell<ObjectRef<'a>>,
+    user: OnceCell<User<'a>>,
+    /// Parsed bodies and commands that several facts share.
+    pub views: Views<'a>,
+    /// What facts may look at; everything, unless the index asks what the routing keys alone decide.
+    pub lens: Cell<Parts>,
+}
+
+/// `objectRef`, undecoded.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)] // the audit API's field names
+pub struct ObjectRef<'a> {
+    pub group: Option<Node<'a>>,
+    pub resource: Option<Node<'a>>,
+    pub subresource: Option<Node<'a>>,
+    pub namespace: Option<Node<'a>>,
+    pub name: Option<Node<'a>>,
+}
+
+/// `user` or `impersonatedUser`, undecoded.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)] // the audit API's field names
+pub struct User<'a> {
+    pub username: Option<Node<'a>>,
+    pub groups: Option<Node<'a>>,
+    pub extra: Option<Node<'a>>,
+}
+
+impl<'a> User<'a> {
+    fn of(node: Option<Node<'a>>) -> User<'a> {
+        let mut user = User::default();
+        for (key, value) in node.into_iter().flat_map(Node::members) {
+            match field_of(key, &["username", "groups", "extra"]) {
+                Some(0) => user.username = Some(value),
+                Some(1) => user.groups = Some(value),
+                Some(2) => user.extra = Some(value),
+                _ => {}
+            }
+        }
+        user
+    }
+}
+
+impl<'a> ObjectRef<'a> {
+    fn of(node: Option<Node<'a>>) -> ObjectRef<'a> {
+        let mut object = ObjectRef::default();
+        for (key, value) in node.into_iter().flat_map(Node::members) {
+            match field_of(key, &["resource", "namespace", "name", "apiGroup", "subresource"]) {
+                Some(0) => object.resource = Some(value),
+                Some(1) => object.namespace = Some(value),
+                Some(2) => object.name = Some(value),
+                Some(3) => object.group = Some(value),
+                Some(4) => object.subresource = Some(value),
+                _ => {}
+            }
+        }
+        object
+    }
+}
+
+/// Which of `names` a key spells: exactly, with JSON escapes, or capitalised as Go's untagged structs are.
+fn field_of(key: Key<'_>, names: &[&str]) -> Option<usize> {
+    let raw = key.raw();
+    if let Some(found) = names.iter().position(|name| raw == name.as_bytes()) {
+        return Some(found);
+    }
+    let unusual = raw.first().is_some_and(u8::is_ascii_uppercase) || raw.contains(&b'\\');
+    unusual.then(|| names.iter().position(|name| key.text().eq_ignore_ascii_case(name))).flatten()
+}
+
+impl<'a> Event<'a> {
+    /// Notes where the known members of `root` lie. The stream is audit until [`record`] says otherwise.
+    pub fn skim(root: Node<'a>, settings: &'a Settings) -> Event<'a> {
+        let mut event = Event {
+            stream: Stream::Audit,
+            damage: Damage::default(),
+            settings,
+            root,
+            spans: [(0, 0); TOP_COUNT],
+            object_ref: OnceCell::new(),
+            user: OnceCell::new(),
+            views: Views::default(),
+            lens: Cell::new(Parts::ALL),
+        };
+        let mut members = root.members();
+        let mut guess = 0;
+        while let Some((key, value)) = members.next() {
+            let index = if TOP_NAMES[guess].as_bytes() == key.raw() {
+                guess
+            } else if let Some(index) = field_of(key, &TOP_NAMES) {
+                index
+            } else {
+                continue;
+            };
+            guess = (index + 1) % TOP_COUNT;
+            event.damage.duplicate_key |= event.spans[index].1 != 0;
+            event.spans[index] = (value.start(), value.end());
+        }
+        event.damage.syntax = members.damaged();
+        event.damage.cut = !root.complete();
+        event
+    }
+
+    /// True if facts may look at all of `parts`.
+    pub fn sees(&self, parts: Parts) -> bool {
+        parts.within(self.lens.get())
+    }
+
+    /// The whole record.
+    pub fn root(&self) -> Node<'a> {
+        self.root
+    }
+
+    /// The value of a top-level key.
+    #[inline]
+    pub fn node(&self, key: Top) -> Option<Node<'a>> {
+        let (start, end) = self.spans[key as usize];
+        (end != 0).then(|| self.root.doc().node_at(start, end))
+    }
+
+    /// True if the key is there (even as `null`).
+    #[inline]
+    pub fn has(&self, key: Top) -> bool {
+        self.spans[key as usize].1 != 0
+    }
+
+    /// The decoded text of a top-level string.
+    pub fn text(&self, key: Top) -> Option<Cow<'a, str>> {
+        self.node(key)?.text()
+    }
+
+    /// The undecoded bytes between the quotes of a top-level string.
+    #[inline]
+    pub fn raw(&self, key: Top) -> Option<&'a [u8]> {
+        self.node(key)?.str_raw()
+    }
+
+    /// `objectRef`.
+    pub fn object_ref(&self) -> &ObjectRef<'a> {
+        self.object_ref.get_or_init(|| ObjectRef::of(self.node(Top::ObjectRef)))
+    }
+
+    /// `user`.
+    pub fn user(&self) -> &User<'a> {
+        self.user.get_or_init(|| User::of(self.node(Top::User)))
+    }
+
+    /// `impersonatedUser`, if the request was impersonated.
+    pub fn impersonated(&self) -> Option<User<'a>> {
+        let node = self.node(Top::ImpersonatedUser)?;
+        (!node.is_null()).then(|| User::of(Some(node)))
+    }
+
+    /// An annotation by its full key.
+    pub fn annotation(&self, key: &str) -> Option<Node<'a>> {
+        self.node(Top::Annotations)?.get(key)
+    }
+}
