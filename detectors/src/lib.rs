@@ -1,8 +1,11 @@
 //! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
 
+pub mod alert;
+pub mod engine;
 pub mod event;
 pub mod facts;
 pub mod level;
 pub mod scan;
 pub mod settings;
+pub mod tally;
 pub mod value;
