@@ -1,0 +1,102 @@
+//! What a record is: found by content, record by record, so that a file may mix everything freely.
+
+use std::borrow::Cow;
+
+use super::{Event, Top};
+use crate::scan::Kind;
+
+/// What a JSON object turns out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// An audit event.
+    Audit,
+    /// A Falco alert.
+    Falco,
+    /// A list whose `items` may be events.
+    List,
+    /// An object that carries a record in one of its members, as text or as an object.
+    Carrier(Top),
+    /// One of our own alerts.
+    LapwingAlert,
+    /// Something else.
+    Unknown,
+}
+
+/// Members that carry a record as text, in the order in which they are tried.
+const CARRIERS: [Top; 5] = [Top::Log, Top::Message, Top::Raw, Top::Line, Top::EventText];
+
+/// Decides what a skimmed object is.
+pub fn nature(event: &Event<'_>) -> Nature {
+    if event.raw(Top::Schema).is_some_and(|schema| schema.starts_with(b"lapwing/")) {
+        return Nature::LapwingAlert;
+    }
+    if is_audit(event) {
+        return Nature::Audit;
+    }
+    if event.has(Top::Rule) && (event.has(Top::Priority) || event.has(Top::OutputFields)) {
+        return Nature::Falco;
+    }
+    if event.node(Top::Items).is_some_and(|items| items.kind() == Kind::Array) {
+        return Nature::List;
+    }
+    CARRIERS.into_iter().find(|key| carries(event, *key)).map_or(Nature::Unknown, Nature::Carrier)
+}
+
+/// An audit event shows itself by its id or, when that was lost, by who did what.
+fn is_audit(event: &Event<'_>) -> bool {
+    event.has(Top::AuditId)
+        || (event.has(Top::Verb) && (event.has(Top::RequestUri) || event.has(Top::ObjectRef) || event.has(Top::Stage)))
+        || (event.has(Top::RequestUri) && event.has(Top::Stage))
+}
+
+fn carries(event: &Event<'_>, key: Top) -> bool {
+    match event.node(key) {
+        Some(node) => match node.kind() {
+            Kind::Object => key == Top::EventText,
+            Kind::String => node.str_raw().is_some_and(|raw| matches!(trim(raw).first(), Some(b'{' | b'[' | b'0'..=b'9'))),
+            _ => false,
+        },
+        None => false,
+    }
+}
+
+/// The JSON value inside a carried text: after blanks or a CRI prefix, an object or an array.
+pub fn payload(text: &[u8]) -> Option<&[u8]> {
+    let text = trim(text);
+    match text.first()? {
+        b'{' | b'[' => Some(text),
+        b'0'..=b'9' => cri(text),
+        _ => None,
+    }
+}
+
+/// What follows the prefix of a CRI log line: `2026-03-01T10:00:00.1Z stdout F {...}`.
+fn cri(line: &[u8]) -> Option<&[u8]> {
+    let mut words = line.splitn(4, |b| *b == b' ');
+    let (time, stream, flag, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let prefixed = time.contains(&b'T')
+        && matches!(stream, b"stdout" | b"stderr")
+        && matches!(flag.first(), Some(b'F' | b'P'));
+    let rest = trim(rest);
+    (prefixed && matches!(rest.first(), Some(b'{' | b'['))).then_some(rest)
+}
+
+/// Cuts blanks, NULs (holes left by truncation) and byte order marks from the ends.
+pub fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = match bytes {
+        [b' ' | b'\t' | b'\r' | b'\n' | 0, rest @ ..] | [0xEF, 0xBB, 0xBF, rest @ ..] => Some(rest),
+        _ => None,
+    } {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t' | b'\r' | b'\n' | 0] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The names of an object's first members, for showing what an unrecognised record looks like without its content.
+pub fn key_names(event: &Event<'_>) -> Vec<String> {
+    let name = |key: Cow<'_, str>| key.chars().take(64).collect();
+    event.root().members().take(16).map(|(key, _)| name(key.text())).collect()
+}

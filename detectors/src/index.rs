@@ -1,0 +1,123 @@
+//! Which programs can match this event at all.
+//!
+//! The index is memoised partial evaluation. For a class of events that agree on a routing key (the shape of the request, or
+//! the client that made it) every program is evaluated once with only that key in sight; what is then false is false for
+//! the whole class, and its bit is cleared. An event is looked up by its keys and meets only the programs that every key
+//! left standing. Because three-valued evaluation is monotone in what is seen, the index can never lose a match.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+/// A set of programs, one bit each.
+pub type Mask = Box<[u64]>;
+
+/// Entries that a table may have before it starts afresh.
+const CAPACITY: usize = 4096;
+
+/// Keys longer than this are not kept: they are not of low cardinality.
+const LONGEST_KEY: usize = 1024;
+
+/// Slots that remember keys seen once. A key earns its entry at the second sighting, so that a flood of unique keys costs
+/// no evaluation of every program.
+const ONCE: usize = 8192;
+
+/// What a table knows of a key.
+#[derive(Debug)]
+pub struct Entry<T> {
+    key: Box<[u8]>,
+    /// Programs that the key does not refute.
+    pub mask: Mask,
+    /// What else is kept with the key.
+    pub extra: T,
+}
+
+/// Keys of low cardinality and the programs that each leaves standing.
+#[derive(Debug)]
+pub struct Table<T> {
+    hasher: RandomState,
+    entries: Vec<Entry<T>>,
+    slots: HashTable<u32>,
+    once: Box<[u32]>,
+}
+
+/// The result of looking a key up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// The entry's number.
+    Known(u32),
+    /// Seen before, but without an entry: make one with [`Table::insert`].
+    Again(u64),
+    /// Not worth an entry yet.
+    New,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table {
+            hasher: RandomState::default(),
+            entries: Vec::new(),
+            slots: HashTable::new(),
+            once: vec![0; ONCE].into_boxed_slice(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// Finds a key.
+    #[inline]
+    pub fn find(&mut self, key: &[u8]) -> Lookup {
+        let hash = self.hasher.hash_one(key);
+        let entries = &self.entries;
+        if let Some(id) = self.slots.find(hash, |id| *entries[*id as usize].key == *key) {
+            return Lookup::Known(*id);
+        }
+        let print = (hash >> 32) as u32 | 1;
+        let slot = &mut self.once[hash as usize % ONCE];
+        if key.len() > LONGEST_KEY || *slot != print {
+            *slot = print;
+            return Lookup::New;
+        }
+        Lookup::Again(hash)
+    }
+
+    /// Adds a key that [`Table::find`] saw again. A full table is emptied first: `evict` gets what was kept.
+    pub fn insert(&mut self, hash: u64, key: &[u8], mask: Mask, extra: T, evict: &mut dyn FnMut(T)) -> u32 {
+        if self.entries.len() >= CAPACITY {
+            self.slots.clear();
+            self.entries.drain(..).for_each(|entry| evict(entry.extra));
+        }
+        let id = self.entries.len() as u32;
+        self.entries.push(Entry { key: key.into(), mask, extra });
+        let (hasher, entries) = (&self.hasher, &self.entries);
+        self.slots.insert_unique(hash, id, |id| hasher.hash_one(&*entries[*id as usize].key));
+        id
+    }
+
+    /// An entry.
+    #[inline]
+    pub fn entry(&mut self, id: u32) -> &mut Entry<T> {
+        &mut self.entries[id as usize]
+    }
+
+    /// All entries.
+    pub fn entries(&mut self) -> impl Iterator<Item = &mut Entry<T>> {
+        self.entries.iter_mut()
+    }
+}
+
+/// An empty set for `programs` programs.
+pub fn empty(programs: usize) -> Mask {
+    vec![0; programs.div_ceil(64)].into_boxed_slice()
+}
+
+/// Adds a program to a set.
+pub fn set(mask: &mut Mask, program: usize) {
+    mask[program / 64] |= 1 << (program % 64);
+}
+
+/// True if a program is in a set.
+pub fn contains(mask: &Mask, program: usize) -> bool {
+    mask[program / 64] >> (program % 64) & 1 == 1
+}

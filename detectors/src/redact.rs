@@ -1,0 +1,157 @@
+//! What must not leave: patterns of credentials in commands, URIs and Falco's fields.
+//!
+//! Facts that could hold a secret whole (a Secret's data, a token response, `env[].value`, `last-applied-configuration`) have
+//! no way into an alert; this scrub is for text that may hold one by accident.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex, RegexSet};
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[redacted]";
+
+/// Each pattern keeps its first group before, and its second group after, what is replaced.
+const PATTERNS: &[&str] = &[
+    // PEM blocks, also cut ones and those with escaped newlines
+    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)",
+    // JSON web tokens
+    r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*",
+    // cloud and vendor keys by prefix: AWS, Google, GitHub, GitLab, Slack, Stripe, npm, OpenAI-style, Azure SAS signatures
+    r"\b(?:AKIA|ASIA|AGPA|AROA|AIDA)[A-Z0-9]{12,}\b",
+    r"\bAIza[A-Za-z0-9_-]{30,}",
+    r"\bya29\.[A-Za-z0-9_-]{10,}",
+    r"\bgh[pousr]_[A-Za-z0-9]{20,}",
+    r"\bgithub_pat_[A-Za-z0-9_]{20,}",
+    r"\bglpat-[A-Za-z0-9_-]{16,}",
+    r"\bxox[abeoprs]-[A-Za-z0-9-]{8,}",
+    r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}",
+    r"\bnpm_[A-Za-z0-9]{30,}",
+    r"\bhv[bs]\.[A-Za-z0-9_-]{16,}",
+    r"\bsk-[A-Za-z0-9_-]{20,}",
+    r"(?i)(\bsig=)[^&\s]{16,}",
+    // HTTP credentials
+    r"(?i)(\b(?:Bearer|Basic)(?:\s|%20|\+)+)[A-Za-z0-9._~+/=-]{4,}",
+    r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(@)",
+    // name=value and name: value
+    r#"(?i)([\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*["']?\s?(?:=|%3[dD]|:)\s?["']?)[^\s"'&;|]+"#,
+    // --name value
+    r#"(?i)(--?(?:[\w-]*(?:password|passwd|passphrase|secret|token|api-?key|access-?key))\s+["']?)[^\s"'&;|-][^\s"'&;|]*"#,
+    // curl -u user:password
+    r#"((?:^|\s)(?:-u|--user)[\s=]?["']?[^\s:"']+:)[^\s"']+"#,
+    // mysql -pvalue
+    r"((?:^|\s)-p)[^\s=][^\s]*",
+];
+
+static SET: LazyLock<RegexSet> =
+    LazyLock::new(|| RegexSet::new(PATTERNS).expect("the patterns are constants and tested"));
+static EACH: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    PATTERNS.iter().map(|p| Regex::new(p).expect("the patterns are constants and tested")).collect()
+});
+
+/// Replaces credentials in `text` by [`REDACTED`].
+pub fn scrub(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    for pattern in SET.matches(&text.clone()) {
+        let replaced = EACH[pattern].replace_all(&text, |found: &Captures<'_>| {
+            let kept = |group| found.get(group).map_or("", |kept| kept.as_str());
+            format!("{}{REDACTED}{}", kept(1), kept(2))
+        });
+        text = Cow::Owned(replaced.into_owned());
+    }
+    text
+}
+
+/// A request URI for showing: commands joined and scrubbed, other query values scrubbed, the path scrubbed.
+pub fn uri(raw: &str) -> String {
+    let Some((path, query)) = raw.split_once('?') else { return scrub(raw).into_owned() };
+    let mut commands = Vec::new();
+    let mut kept = Vec::new();
+    for pair in query.split('&').take(1024) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if matches!(name, "command" | "cmd") {
+            commands.push(percent_decode(value));
+        } else {
+            kept.push(scrub_pair(name, value));
+        }
+    }
+    if !commands.is_empty() {
+        kept.insert(0, format!("command={}", scrub(&commands.join(" "))));
+    }
+    format!("{}?{}", scrub(path), kept.join("&"))
+}
+
+fn scrub_pair(name: &str, value: &str) -> String {
+    let pair = format!("{name}={}", percent_decode(value));
+    match scrub(&pair) {
+        Cow::Borrowed(_) => format!("{name}={value}"),
+        Cow::Owned(scrubbed) => scrubbed,
+    }
+}
+
+/// Decodes `%xx` and `+` once; what is no valid escape stays as it is.
+pub fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
+        match (bytes[at], hex(at + 1), hex(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+                continue;
+            }
+            (b'+', _, _) => out.push(b' '),
+            (byte, _, _) => out.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_replaced() {
+        for (text, expected) in [
+            ("mysql -uroot -phunter2 shop", "mysql -uroot -p[redacted] shop"),
+            ("curl -H Authorization: Bearer abc.def", "curl -H Authorization: Bearer [redacted]"),
+            ("psql postgres://app:s3cret@db/shop", "psql postgres://app:[redacted]@db/shop"),
+            ("export AWS_SECRET_ACCESS_KEY=abcd1234", "export AWS_SECRET_ACCESS_KEY=[redacted]"),
+            ("vault login --token s.12345", "vault login --token [redacted]"),
+            ("x AKIAABCDEFGHIJKLMNOP y", "x [redacted] y"),
+            ("t=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln end", "t=[redacted] end"),
+            ("a -----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY----- b", "a [redacted] b"),
+            ("curl -u dana:pw https://x/", "curl -u dana:[redacted] https://x/"),
+        ] {
+            assert_eq!(scrub(text), expected);
+        }
+    }
+
+    #[test]
+    fn names_digests_and_ids_are_kept() {
+        for text in [
+            "0b7c6a2e-6a53-4f0e-9d0a-5e1f0a5b2c11",
+            "registry.example.com/app@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "system:serviceaccount:kube-system:token-cleaner",
+            "/api/v1/namespaces/shop/serviceaccounts/ci/token",
+            "cat /var/run/secrets/kubernetes.io/serviceaccount/token",
+            "kubectl/v1.34.0 (linux/amd64) kubernetes/abcdef0",
+        ] {
+            assert_eq!(scrub(text), text);
+        }
+    }
+
+    #[test]
+    fn uris_show_commands_scrubbed() {
+        let raw = "/api/v1/namespaces/a/pods/b/exec?command=mysql&command=-phunter2&container=c&stdin=true";
+        assert_eq!(
+            uri(raw),
+            "/api/v1/namespaces/a/pods/b/exec?command=mysql -p[redacted]&container=c&stdin=true"
+        );
+        assert_eq!(uri("/x?access_token=abc&limit=5"), "/x?access_token=[redacted]&limit=5");
+    }
+}

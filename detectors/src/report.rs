@@ -1,0 +1,229 @@
+//! From a match to an alert: the allow-list of what an alert says, scrubbed and bounded.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::alert::{Alert, Evidence, Request, SCHEMA};
+use crate::event::time::{self, Nanos};
+use crate::event::{Event, Stream, Top};
+use crate::facts;
+use crate::level::Level;
+use crate::redact;
+use crate::scan::Node;
+use crate::value::Value;
+
+/// Longest value of an output field, in characters.
+pub const LONGEST_FIELD: usize = 1024;
+
+/// The namespace of our UUIDv5s, itself a version-5 UUID of the DNS namespace and `lapwing`.
+pub fn namespace() -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing")
+}
+
+/// The id of an alert: UUIDv5 of detector, logic and what it is about.
+pub fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
+    let mut name = Vec::with_capacity(detector.len() + 34 + about.len());
+    name.extend_from_slice(detector.as_bytes());
+    name.push(0);
+    name.extend_from_slice(logic);
+    name.push(0);
+    name.extend_from_slice(about);
+    Uuid::new_v5(&namespace(), &name)
+}
+
+/// What the alert takes from the detector.
+pub struct Verdict<'d> {
+    /// The alert's id.
+    pub uuid: Uuid,
+    /// `family/name`.
+    pub detector: &'d str,
+    /// The title.
+    pub title: &'d str,
+    /// The level, after grades and overrides.
+    pub level: Level,
+    /// Sigma tags.
+    pub tags: &'d [String],
+    /// The message, rendered and scrubbed.
+    pub message: String,
+    /// Further facts to show, by name.
+    pub facts: Vec<(String, String)>,
+}
+
+/// Builds the alert for one event.
+pub fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, evidence: Evidence) -> Alert {
+    let mut fields = match event.stream {
+        Stream::Audit => audit_fields(event),
+        Stream::Falco => falco_fields(event),
+    };
+    fields.extend(verdict.facts);
+    fields.retain(|_, value| !value.is_empty());
+    if let Some(cluster) = &event.settings.cluster {
+        fields.insert("k8s.cluster.name".to_owned(), cluster.clone());
+    }
+    if fields.is_empty() {
+        fields.insert("rule".to_owned(), verdict.title.to_owned());
+    }
+    let mut tags = verdict.tags.to_vec();
+    let falco = event.stream == Stream::Falco;
+    if falco {
+        tags.extend(texts(event.node(Top::Tags)).take(64).map(|tag| bounded(&tag)));
+        tags.sort_unstable();
+        tags.dedup();
+    }
+    Alert {
+        uuid: verdict.uuid,
+        time: time::format(time),
+        rule: verdict.title.to_owned(),
+        priority: verdict.level.priority().to_owned(),
+        level: verdict.level,
+        source: source(event),
+        output: output(time, verdict.level, &verdict.message),
+        output_fields: fields,
+        tags,
+        schema: SCHEMA.to_owned(),
+        detector: verdict.detector.to_owned(),
+        cluster: event.settings.cluster.clone(),
+        k8s: (!falco).then(|| request(event)),
+        evidence: vec![evidence],
+        hostname: falco.then(|| event.text(Top::Hostname).map(|h| bounded(&h))).flatten(),
+        partial: event.damage.any().then_some(true),
+        approximate: None,
+        steps: None,
+        count: None,
+    }
+}
+
+/// The sentence in Falco's form: time of day, priority, message.
+pub fn output(time: Nanos, level: Level, message: &str) -> String {
+    let stamp = time::format(time);
+    let clock = stamp.get(11..stamp.len() - 1).unwrap_or_default();
+    format!("{clock}: {} {message}", level.priority())
+}
+
+fn source(event: &Event<'_>) -> String {
+    match event.stream {
+        Stream::Audit => "k8s_audit".to_owned(),
+        Stream::Falco => match event.text(Top::Source).as_deref() {
+            None | Some("" | "syscalls") => "syscall".to_owned(),
+            Some(source) => bounded(source),
+        },
+    }
+}
+
+/// A fact's value as text; nothing if it is absent or unknown.
+pub fn shown(event: &Event<'_>, fact: &str) -> String {
+    let value = facts::find(fact).map_or(Value::Absent, |id| (facts::get(id).get)(event));
+    bounded(&value.display())
+}
+
+/// Scrubs and bounds a value.
+pub fn bounded(text: &str) -> String {
+    let scrubbed = redact::scrub(text);
+    match scrubbed.char_indices().nth(LONGEST_FIELD) {
+        Some((end, _)) => format!("{}...", &scrubbed[..end]),
+        None => scrubbed.into_owned(),
+    }
+}
+
+fn text(node: Option<Node<'_>>) -> String {
+    node.and_then(Node::text).map(|t| bounded(&t)).unwrap_or_default()
+}
+
+fn texts<'a>(list: Option<Node<'a>>) -> impl Iterator<Item = Cow<'a, str>> {
+    list.into_iter().flat_map(Node::items).filter_map(Node::text)
+}
+
+fn request(event: &Event<'_>) -> Request {
+    let object = event.object_ref();
+    let ips: Vec<String> = texts(event.node(Top::SourceIps)).take(32).map(|ip| bounded(&ip)).collect();
+    let client = shown(event, "actor.ip");
+    let forwarded = ips.iter().rposition(|ip| *ip == client).unwrap_or(0);
+    let group = text(object.group);
+    Request {
+        verb: text(event.node(Top::Verb)),
+        group: if group == "core" { String::new() } else { group },
+        resource: text(object.resource),
+        subresource: text(object.subresource),
+        namespace: text(object.namespace),
+        name: shown(event, "target.name"),
+        user: text(event.user().username),
+        groups: texts(event.user().groups).take(64).map(|g| bounded(&g)).collect(),
+        impersonated: event.impersonated().map(|user| text(user.username)),
+        client_ip: (!client.is_empty()).then_some(client),
+        forwarded_ips: ips[..forwarded].to_vec(),
+        user_agent: text(event.node(Top::UserAgent)),
+        code: event.node(Top::ResponseStatus).and_then(|s| s.get("code")).and_then(code),
+        decision: event.annotation("authorization.k8s.io/decision").map(|d| text(Some(d))),
+        outcome: match shown(event, "outcome").as_str() {
+            known @ ("allowed" | "denied" | "failed") => known.to_owned(),
+            _ => "unknown".to_owned(),
+        },
+        stage: text(event.node(Top::Stage)),
+        audit_id: text(event.node(Top::AuditId)),
+    }
+}
+
+fn code(node: Node<'_>) -> Option<i64> {
+    node.as_i64().or_else(|| node.text()?.parse().ok())
+}
+
+/// The fields of an audit alert, under the names that Falco's k8saudit plugin uses.
+fn audit_fields(event: &Event<'_>) -> BTreeMap<String, String> {
+    let object = event.object_ref();
+    let ips: Vec<_> = texts(event.node(Top::SourceIps)).take(32).collect();
+    let uri = event.text(Top::RequestUri).map(|uri| redact::uri(&uri)).unwrap_or_default();
+    let rows = [
+        ("ka.user.name", text(event.user().username)),
+        ("ka.impuser.name", event.impersonated().map(|user| text(user.username)).unwrap_or_default()),
+        ("ka.verb", text(event.node(Top::Verb))),
+        ("ka.target.resource", text(object.resource)),
+        ("ka.target.subresource", text(object.subresource)),
+        ("ka.target.namespace", text(object.namespace)),
+        ("ka.target.name", shown(event, "target.name")),
+        ("ka.response.code", shown(event, "outcome.code")),
+        ("ka.auth.decision", text(event.annotation("authorization.k8s.io/decision"))),
+        ("ka.auth.reason", text(event.annotation("authorization.k8s.io/reason"))),
+        ("ka.sourceips", bounded(&ips.join(","))),
+        ("ka.useragent", text(event.node(Top::UserAgent))),
+        ("ka.uri", bounded(&uri)),
+        ("ka.auditid", text(event.node(Top::AuditId))),
+    ];
+    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Falco's fields that may leave: identification of process, container, file and connection. Environments and raw buffers
+/// may not.
+fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
+    let members = event.node(Top::OutputFields).into_iter().flat_map(Node::members);
+    let mut fields: BTreeMap<String, String> = members
+        .take(256)
+        .filter_map(|(key, value)| {
+            let key = key.text().into_owned();
+            may_leave(&key).then(|| (key, bounded(&scalar(value))))
+        })
+        .collect();
+    fields.insert("falco.rule".to_owned(), text(event.node(Top::Rule)));
+    fields.insert("falco.priority".to_owned(), text(event.node(Top::Priority)));
+    fields
+}
+
+fn may_leave(field: &str) -> bool {
+    let families = ["container.", "k8s.", "k8smeta.", "proc.", "user.", "group.", "fd.", "evt.", "ka.", "thread."];
+    let held = ["proc.env", "evt.buffer", "ka.req.", "ka.resp.obj", "evt.arg.data", "evt.rawarg.data"];
+    field.len() <= 128
+        && families.iter().any(|family| field.starts_with(family))
+        && !held.iter().any(|prefix| field.starts_with(prefix))
+}
+
+fn scalar(node: Node<'_>) -> String {
+    match node.text() {
+        Some(text) => text.into_owned(),
+        None if node.is_null() => String::new(),
+        None => match node.items().next() {
+            Some(_) => node.items().take(64).map(scalar).collect::<Vec<_>>().join(","),
+            None => String::from_utf8_lossy(node.raw()).into_owned(),
+        },
+    }
+}

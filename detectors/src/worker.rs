@@ -1,0 +1,614 @@
+//! One thread's judge: from bytes to alerts and steps.
+//!
+//! A record is skimmed, told by its content, looked up in the index by its routing keys, and only the programs that are
+//! left standing are evaluated. Everything here is reused from record to record; nothing is shared with other threads.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use memchr::memmem;
+
+use crate::engine::{Emitted, Engine, Extent, Origin};
+use crate::event::record::{self, Nature};
+use crate::event::time::{self, Nanos, SECOND};
+use crate::event::{Damage, Event, Stream, Top};
+use crate::facts::Parts;
+use crate::index::{self, Lookup, Mask, Table};
+use crate::judge;
+use crate::scan::{Doc, Health, Kind, Marks, Node};
+use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
+
+/// One thread's judge: buffers, memo tables and counters.
+pub struct Worker<'e> {
+    engine: &'e Engine,
+    marks: Marks,
+    carried: Marks,
+    routes: Routes,
+    counts: Counts,
+}
+
+/// The index tables and the scratch that lookups use.
+struct Routes {
+    shapes: Table<Shape>,
+    clients: Table<Client>,
+    notes: Table<()>,
+    rules: Table<()>,
+    key: Vec<u8>,
+    live: Mask,
+}
+
+/// What is kept with a request's shape.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    judged: bool,
+}
+
+/// What is kept with a client: whom its events count for, and how many came since the last drain.
+#[derive(Debug)]
+struct Client {
+    actor: String,
+    source: String,
+    events: u64,
+}
+
+/// Counters since they were last taken.
+#[derive(Default)]
+struct Counts {
+    tally: Tally,
+    formats: [u64; FORMATS.len()],
+    minute: Option<(i64, Nanos, Nanos)>,
+    /// Clients with events since the last drain.
+    active: Vec<u32>,
+    profile: BTreeMap<(Dimension, String), u64>,
+    namespaces: hashbrown::HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
+}
+
+const FORMATS: [Format; 7] = [
+    Format::Audit,
+    Format::AuditList,
+    Format::AuditCarried,
+    Format::Falco,
+    Format::FalcoCarried,
+    Format::LapwingAlert,
+    Format::Unrecognized,
+];
+
+/// How a record reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Via {
+    Itself,
+    List,
+    Carrier,
+}
+
+/// A record's place: what evidence says of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'i> {
+    pub(crate) input: &'i str,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// The record's bytes as they stand in the input.
+    pub(crate) bytes: &'i [u8],
+}
+
+impl<'e> Worker<'e> {
+    pub(crate) fn new(engine: &'e Engine) -> Self {
+        Worker {
+            engine,
+            marks: Marks::new(),
+            carried: Marks::new(),
+            routes: Routes {
+                shapes: Table::default(),
+                clients: Table::default(),
+                notes: Table::default(),
+                rules: Table::default(),
+                key: Vec::with_capacity(1024),
+                live: index::empty(engine.programs()),
+            },
+            counts: Counts::default(),
+        }
+    }
+
+    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
+    /// from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
+    pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
+        let mut marks = std::mem::take(&mut self.marks);
+        let mut start = 0;
+        let mut open = None;
+        while start < bytes.len() {
+            let (end, health) = marks.mark_line(bytes, start);
+            let place = Place {
+                input: origin.input,
+                offset: origin.offset + start as u64,
+                length: (end - start) as u64,
+                bytes: &bytes[start..end],
+            };
+            if !self.document(&marks, health, place, Extent::Whole, out) {
+                open = Some(start);
+                break;
+            }
+            start = end + 1;
+        }
+        self.marks = marks;
+        open
+    }
+
+    /// Judges one record that the caller has framed.
+    pub fn record(&mut self, origin: Origin<'_>, bytes: &[u8], extent: Extent, out: &mut Vec<Emitted>) {
+        let length = match extent {
+            Extent::Oversize { length, .. } => length,
+            Extent::Whole | Extent::Fragment => bytes.len() as u64,
+        };
+        let place = Place { input: origin.input, offset: origin.offset, length, bytes };
+        let mut marks = std::mem::take(&mut self.marks);
+        let health = marks.mark(bytes);
+        let extent = if extent == Extent::Whole { Extent::Fragment } else { extent };
+        self.document(&marks, health, place, extent, out);
+        self.marks = marks;
+    }
+
+    /// Judges the values of one marked document. False, and nothing judged, if it is a line that opens a value and does not
+    /// close it.
+    fn document(&mut self, marks: &Marks, health: Health, place: Place<'_>, extent: Extent, out: &mut Vec<Emitted>) -> bool {
+        let Some(start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
+        let doc = Doc::new(place.bytes, marks);
+        let damage = damage_of(place.bytes, health, extent);
+        match place.bytes[start] {
+            b'{' | b'[' => {}
+            0xEF if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") => {}
+            _ => {
+                self.prefixed(place, damage, out);
+                return true;
+            }
+        }
+        let mut at = start as u32;
+        while let Some(value) = doc.value_from(at) {
+            if !value.complete() && extent == Extent::Whole {
+                return false;
+            }
+            let whole = value.start() as usize == start && value.end() as usize == place.bytes.len();
+            let own = if whole { place } else { place.part(value) };
+            let mut damage = damage;
+            damage.cut |= !value.complete();
+            self.value(value, own, damage, Via::Itself, out);
+            at = value.end();
+            if place.bytes[at as usize..].iter().all(|b| blank(*b) || *b == b',') {
+                break;
+            }
+        }
+        true
+    }
+
+    /// A line that begins with no bracket: a CRI prefix and a value, or no JSON at all.
+    fn prefixed(&mut self, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+        match record::payload(place.bytes) {
+            Some(inner) => self.carry(inner, place, damage, out),
+            None => self.bad(place),
+        }
+    }
+
+    /// Judges a value inside a carrier.
+    fn carry(&mut self, inner: &[u8], place: Place<'_>, mut damage: Damage, out: &mut Vec<Emitted>) {
+        let mut marks = std::mem::take(&mut self.carried);
+        let health = marks.mark(inner);
+        damage.control |= health.control;
+        if let Some(value) = Doc::new(inner, &marks).root() {
+            damage.cut |= !value.complete();
+            self.value(value, place, damage, Via::Carrier, out);
+        }
+        self.carried = marks;
+    }
+
+    /// Judges one value: an event, a list of them, or what carries one.
+    fn value(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
+        match value.kind() {
+            Kind::Object => self.object(value, place, damage, via, out),
+            Kind::Array if via != Via::List => self.items(value, place, damage, out),
+            _ => self.unrecognized(value, place),
+        }
+    }
+
+    fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+        for item in list.items() {
+            let mut damage = damage;
+            damage.cut |= !item.complete();
+            self.value(item, place.part(item), damage, Via::List, out);
+        }
+    }
+
+    fn object(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
+        let engine = self.engine;
+        let mut event = Event::skim(value, &engine.settings);
+        event.damage = event.damage.with(damage);
+        match (record::nature(&event), via) {
+            (Nature::Audit, via) => {
+                self.counts.count(match via {
+                    Via::Itself => Format::Audit,
+                    Via::List => Format::AuditList,
+                    Via::Carrier => Format::AuditCarried,
+                });
+                self.audit(&event, place, via, out);
+            }
+            (Nature::Falco, via) => {
+                self.counts.count(if via == Via::Itself { Format::Falco } else { Format::FalcoCarried });
+                event.stream = Stream::Falco;
+                self.falco(&event, place, out);
+            }
+            (Nature::LapwingAlert, _) => self.counts.count(Format::LapwingAlert),
+            (Nature::List, Via::Itself | Via::Carrier) => {
+                let items = event.node(Top::Items).expect("a list has items");
+                self.items(items, place, damage, out);
+            }
+            (Nature::Carrier(key), Via::Itself | Via::List) => self.unwrap(&event, key, place, damage, out),
+            _ => self.unrecognized(value, place),
+        }
+    }
+
+    /// Judges what a carrier carries; a carrier whose text turns out to be no JSON is an unrecognised record.
+    fn unwrap(&mut self, event: &Event<'_>, key: Top, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+        let node = event.node(key).expect("a carrier has what it carries");
+        if node.kind() == Kind::Object {
+            return self.object(node, place, damage, Via::Carrier, out);
+        }
+        let text = node.text().unwrap_or_default();
+        match record::payload(text.as_bytes()) {
+            Some(inner) => self.carry(inner, place, damage, out),
+            None => self.unrecognized(event.root(), place),
+        }
+    }
+
+    fn audit(&mut self, event: &Event<'_>, place: Place<'_>, via: Via, out: &mut Vec<Emitted>) {
+        self.counts.audit(event, via);
+        let time = event_time(event);
+        self.counts.time(time);
+        let Some(judged) = self.route_audit(event) else { return };
+        if self.engine.in_range(time) {
+            judge::run(self.engine, event, &self.routes.live, time, place, judged, &mut self.counts.tally, out);
+        }
+    }
+
+    fn falco(&mut self, event: &Event<'_>, place: Place<'_>, out: &mut Vec<Emitted>) {
+        let time = event_time(event);
+        self.counts.time(time);
+        self.counts.tally.partial += u64::from(event.damage.any());
+        if event.raw(Top::Source) == Some(b"internal") {
+            self.counts.tally.falco_internal += 1;
+            return;
+        }
+        self.route_falco(event);
+        if self.engine.in_range(time) && any(&self.routes.live) {
+            judge::run(self.engine, event, &self.routes.live, time, place, true, &mut self.counts.tally, out);
+        }
+    }
+
+    /// Leaves in `routes.live` the programs that may match. `None` if there is none; else whether the record is the one of its
+    /// request that is judged.
+    fn route_audit(&mut self, event: &Event<'_>) -> Option<bool> {
+        let Worker { engine, routes, counts, .. } = self;
+        routes.live.copy_from_slice(&engine.audit_programs);
+        let judged = routes.by_shape(engine, event);
+        routes.by_client(engine, event, counts);
+        if !any(&routes.live) {
+            return None;
+        }
+        routes.by_notes(engine, event);
+        any(&routes.live).then_some(judged)
+    }
+
+    fn route_falco(&mut self, event: &Event<'_>) {
+        let Worker { engine, routes, .. } = self;
+        routes.live.copy_from_slice(&engine.falco_programs);
+        routes.key.clear();
+        for top in [Top::Rule, Top::Priority, Top::Source] {
+            push(&mut routes.key, event.raw(top));
+        }
+        let Routes { rules, key, live, .. } = routes;
+        match rules.find(key) {
+            Lookup::Known(id) => and(live, &rules.entry(id).mask),
+            Lookup::Again(hash) => {
+                let mask = engine.standing(event, Parts::FALCO);
+                and(live, &mask);
+                rules.insert(hash, key, mask, (), &mut |()| {});
+            }
+            Lookup::New => {}
+        }
+    }
+
+    fn bad(&mut self, place: Place<'_>) {
+        self.counts.tally.bad += 1;
+        self.counts.sample(place, Vec::new);
+    }
+
+    fn unrecognized(&mut self, value: Node<'_>, place: Place<'_>) {
+        self.counts.count(Format::Unrecognized);
+        let engine = self.engine;
+        self.counts.sample(place, || record::key_names(&Event::skim(value, &engine.settings)));
+    }
+
+    /// The counters since they were last taken.
+    pub fn take_tally(&mut self) -> Tally {
+        self.counts.take()
+    }
+
+    /// Hands the activity since the last call to `add`: dimension, name, events.
+    pub fn drain_profile(&mut self, add: &mut dyn FnMut(Dimension, &str, u64)) {
+        for id in self.counts.active.drain(..) {
+            let client = &mut self.routes.clients.entry(id).extra;
+            add(Dimension::Actor, &client.actor, client.events);
+            add(Dimension::Source, &client.source, client.events);
+            client.events = 0;
+        }
+        for (name, events) in self.counts.namespaces.drain() {
+            add(Dimension::Namespace, &crate::scan::unescape(&name), events);
+        }
+        for ((dimension, name), events) in std::mem::take(&mut self.counts.profile) {
+            add(dimension, &name, events);
+        }
+    }
+}
+
+impl<'i> Place<'i> {
+    /// The place of a value inside this place's bytes.
+    fn part(self, value: Node<'_>) -> Place<'i> {
+        let (start, end) = (value.start() as usize, value.end() as usize);
+        match self.bytes.get(start..end) {
+            Some(bytes) if bytes == value.raw() => {
+                Place { offset: self.offset + start as u64, length: bytes.len() as u64, bytes, ..self }
+            }
+            _ => self, // the value was unescaped from the place: the whole carrier is the evidence
+        }
+    }
+}
+
+impl Routes {
+    /// Clears the programs that the request's shape refutes; returns whether this record of the request is judged.
+    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) -> bool {
+        shape_key(&mut self.key, event);
+        let Routes { shapes, key, live, .. } = self;
+        match shapes.find(key) {
+            Lookup::Known(id) => {
+                let entry = shapes.entry(id);
+                and(live, &entry.mask);
+                entry.extra.judged
+            }
+            Lookup::Again(hash) => {
+                let judged = judge::is_judged(event);
+                let mut mask = engine.standing(event, Parts::SHAPE);
+                if !judged {
+                    and(&mut mask, &engine.stage_programs);
+                }
+                and(live, &mask);
+                shapes.insert(hash, key, mask, Shape { judged }, &mut |_| {});
+                judged
+            }
+            Lookup::New => {
+                let judged = judge::is_judged(event);
+                if !judged {
+                    and(live, &engine.stage_programs);
+                }
+                judged
+            }
+        }
+    }
+
+    /// Clears the programs that the client refutes, and counts the event for the client.
+    fn by_client(&mut self, engine: &Engine, event: &Event<'_>, counts: &mut Counts) {
+        client_key(&mut self.key, event);
+        let Routes { clients, key, live, .. } = self;
+        match clients.find(key) {
+            Lookup::Known(id) => {
+                let entry = clients.entry(id);
+                and(live, &entry.mask);
+                if entry.extra.events == 0 {
+                    counts.active.push(id);
+                }
+                entry.extra.events += 1;
+            }
+            Lookup::Again(hash) => {
+                let mask = engine.standing(event, CLIENT);
+                and(live, &mask);
+                let (actor, source) = judge::client_names(event);
+                let client = Client { actor, source, events: 1 };
+                let full = clients.insert(hash, key, mask, client, &mut |client| counts.keep(client));
+                if full == 0 {
+                    counts.active.clear(); // ids before an emptied table mean nothing any more
+                }
+                counts.active.push(full);
+            }
+            Lookup::New => {
+                let (actor, source) = judge::client_names(event);
+                counts.keep(Client { actor, source, events: 1 });
+            }
+        }
+        if let Some(namespace) = event.object_ref().namespace.and_then(Node::str_raw) {
+            counts.namespace(namespace);
+        }
+    }
+
+    /// Clears the programs that need an annotation which is not there.
+    fn by_notes(&mut self, engine: &Engine, event: &Event<'_>) {
+        self.key.clear();
+        for (name, _) in event.node(Top::Annotations).into_iter().flat_map(Node::members) {
+            push(&mut self.key, Some(name.raw()));
+        }
+        let Routes { notes, key, live, .. } = self;
+        match notes.find(key) {
+            Lookup::Known(id) => and(live, &notes.entry(id).mask),
+            Lookup::Again(hash) => {
+                let mask = engine.standing(event, Parts::NOTES);
+                and(live, &mask);
+                notes.insert(hash, key, mask, (), &mut |()| {});
+            }
+            Lookup::New => {}
+        }
+    }
+}
+
+/// What a client's key decides.
+const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
+
+/// Everything that facts with [`Parts::SHAPE`] may look at, as one key.
+fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
+    key.clear();
+    let object = event.object_ref();
+    let raw = |node: Option<Node<'_>>| node.map_or(&b""[..], |n| n.str_raw().unwrap_or_else(|| n.raw()));
+    let filled = |node: Option<Node<'_>>| u8::from(!raw(node).is_empty());
+    let status = judge::status(event);
+    let flags = filled(object.namespace)
+        | filled(object.name) << 1
+        | u8::from(event.has(Top::ImpersonatedUser)) << 2
+        | u8::from(may_be_dry_run(event)) << 3
+        | u8::from(status.message) << 4
+        | u8::from(event.damage.any()) << 5;
+    key.push(flags);
+    for top in [Top::Verb, Top::Stage, Top::Level] {
+        push(key, event.node(top).map(|n| n.str_raw().unwrap_or_else(|| n.raw())));
+    }
+    push(key, status.code);
+    for node in [object.group, object.resource, object.subresource] {
+        push(key, Some(raw(node)));
+    }
+}
+
+/// A dry run says so in the query or, for deletes, in the body. Being wrong here only costs a wider class.
+fn may_be_dry_run(event: &Event<'_>) -> bool {
+    let verb = event.raw(Top::Verb).unwrap_or_default();
+    let reads = matches!(verb, b"get" | b"list" | b"watch");
+    let says = |node: Option<Node<'_>>| node.is_some_and(|n| memmem::find(n.raw(), b"dry").is_some());
+    !reads && (says(event.node(Top::RequestUri)) || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
+}
+
+/// User, impersonated user, user agent and addresses, as one key.
+fn client_key(key: &mut Vec<u8>, event: &Event<'_>) {
+    key.clear();
+    let user = event.user();
+    push(key, user.username.map(Node::raw));
+    push(key, user.groups.map(Node::raw));
+    push(key, event.node(Top::UserAgent).map(Node::raw));
+    push(key, event.node(Top::SourceIps).map(Node::raw));
+    push(key, event.node(Top::ImpersonatedUser).map(Node::raw));
+}
+
+/// Appends a field and a separator that no JSON text holds unescaped. A missing field differs from an empty one.
+fn push(key: &mut Vec<u8>, field: Option<&[u8]>) {
+    if let Some(field) = field {
+        key.extend_from_slice(field);
+        key.push(0xFE);
+    }
+    key.push(0xFF);
+}
+
+fn and(live: &mut Mask, mask: &Mask) {
+    for (word, other) in live.iter_mut().zip(mask.iter()) {
+        *word &= other;
+    }
+}
+
+fn any(mask: &Mask) -> bool {
+    mask.iter().any(|word| *word != 0)
+}
+
+fn blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
+}
+
+fn damage_of(bytes: &[u8], health: Health, extent: Extent) -> Damage {
+    Damage {
+        encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
+        control: health.control,
+        oversize: matches!(extent, Extent::Oversize { .. }),
+        ..Damage::default()
+    }
+}
+
+/// When the event happened: the stage's time, else the request's, else what older versions and Falco call it.
+pub(crate) fn event_time(event: &Event<'_>) -> Option<Nanos> {
+    let keys = [Top::StageTimestamp, Top::RequestReceivedTimestamp, Top::Time, Top::Timestamp];
+    let of = |node: Node<'_>| node.str_raw().and_then(time::parse);
+    keys.into_iter()
+        .find_map(|key| event.node(key).and_then(of))
+        .or_else(|| event.node(Top::Metadata)?.get("creationTimestamp").and_then(of))
+}
+
+impl Counts {
+    fn count(&mut self, format: Format) {
+        self.formats[format as usize] += 1;
+    }
+
+    fn audit(&mut self, event: &Event<'_>, via: Via) {
+        let level = event.raw(Top::Level).unwrap_or_default();
+        let known = AUDIT_LEVELS.iter().position(|name| name.as_bytes() == level);
+        self.tally.levels[known.unwrap_or(AUDIT_LEVELS.len() - 1)] += 1;
+        self.tally.partial += u64::from(event.damage.any());
+        self.tally.missing_stage += u64::from(!event.has(Top::Stage));
+        self.tally.missing_version += u64::from(via != Via::List && !event.has(Top::ApiVersion));
+    }
+
+    fn time(&mut self, time: Option<Nanos>) {
+        let Some(time) = time else {
+            self.tally.missing_time += 1;
+            return;
+        };
+        let minute = time.div_euclid(60 * SECOND);
+        match &mut self.minute {
+            Some((current, first, last)) if *current == minute => {
+                *first = time.min(*first);
+                *last = time.max(*last);
+            }
+            _ => {
+                self.flush_minute();
+                self.minute = Some((minute, time, time));
+            }
+        }
+    }
+
+    fn flush_minute(&mut self) {
+        if let Some((minute, first, last)) = self.minute.take() {
+            let entry = self.tally.minutes.entry(minute).or_insert((first, last));
+            *entry = (entry.0.min(first), entry.1.max(last));
+        }
+    }
+
+    fn namespace(&mut self, name: &[u8]) {
+        match self.namespaces.get_mut(name) {
+            Some(events) => *events += 1,
+            None => {
+                self.namespaces.insert(name.into(), 1);
+            }
+        }
+    }
+
+    fn keep(&mut self, client: Client) {
+        if client.events > 0 {
+            *self.profile.entry((Dimension::Actor, client.actor)).or_default() += client.events;
+            *self.profile.entry((Dimension::Source, client.source)).or_default() += client.events;
+        }
+    }
+
+    fn sample(&mut self, place: Place<'_>, keys: impl FnOnce() -> Vec<String>) {
+        if self.tally.samples.len() < MAX_SAMPLES {
+            self.tally.samples.push(Sample {
+                input: place.input.to_owned(),
+                offset: place.offset,
+                length: place.length,
+                keys: keys(),
+                sha256: judge::sha256(place.bytes),
+            });
+        }
+    }
+
+    fn take(&mut self) -> Tally {
+        self.flush_minute();
+        for (format, n) in FORMATS.into_iter().zip(std::mem::take(&mut self.formats)) {
+            if n > 0 {
+                *self.tally.formats.entry(format).or_default() += n;
+            }
+        }
+        std::mem::take(&mut self.tally)
+    }
+}
+
+/// Decodes a node's text, or nothing.
+pub(crate) fn text_of(node: Option<Node<'_>>) -> Cow<'_, str> {
+    node.and_then(Node::text).unwrap_or_default()
+}
