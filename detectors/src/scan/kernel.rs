@@ -47,6 +47,11 @@ impl State {
         Self { escaped: 0, inside: 0, depth: 0, health: Health::default(), newline: None }
     }
 
+    /// A block after the last, without any marks.
+    pub(super) fn empty_block(&self) -> Block {
+        Block { depth: self.depth, floor: self.depth, ..Block::default() }
+    }
+
     /// Health of a document that ends here.
     pub(super) fn finish(self) -> Health {
         Health { open_string: self.inside != 0, ..self.health }
