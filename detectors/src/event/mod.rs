@@ -134,6 +134,19 @@ impl Damage {
         self != Damage::default()
     }
 
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Damage) -> Damage {
+        Damage {
+            duplicate_key: self.duplicate_key | other.duplicate_key,
+            encoding: self.encoding | other.encoding,
+            control: self.control | other.control,
+            cut: self.cut | other.cut,
+            syntax: self.syntax | other.syntax,
+            oversize: self.oversize | other.oversize,
+        }
+    }
+
     /// Short names of what is wrong, for integrity alerts and the summary.
     pub fn names(self) -> Vec<&'static str> {
         [
