@@ -119,25 +119,6 @@ impl<'a> Doc<'a> {
         block.depth + (block.opens & before).count_ones() as i32 - (block.closes & before).count_ones() as i32
     }
 
-    /// The offset after the bracket that closes the one at `open`, which is where the depth falls to `outside` again.
-    #[inline]
-    fn container_end(self, open: usize, outside: i32) -> Option<usize> {
-        let index = open / BLOCK;
-        let block = self.blocks.get(index)?;
-        let past_open = u64::MAX << 1 << (open % BLOCK);
-        if let Some(place) = fall(block.opens & past_open, block.closes & past_open, 1) {
-            return Some(index * BLOCK + place + 1);
-        }
-        for (past, block) in self.blocks.get(index + 1..)?.iter().enumerate() {
-            if block.floor <= outside
-                && let Some(place) = fall(block.opens, block.closes, block.depth - outside)
-            {
-                return Some((index + 1 + past) * BLOCK + place + 1);
-            }
-        }
-        None
-    }
-
     /// The first byte at or after `from` that isn't whitespace.
     pub(super) fn skip_blanks(self, from: usize) -> usize {
         let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
@@ -161,7 +142,7 @@ impl<'a> Doc<'a> {
     fn value_end(self, start: usize, outside: i32) -> usize {
         let end = match self.bytes.get(start) {
             Some(b'"') => self.quote_from(start + 1).map(|close| close + 1),
-            Some(b'{' | b'[') => self.container_end(start, outside),
+            Some(b'{' | b'[') => container_end(self.blocks, start, outside),
             _ => Some(self.scalar_end(start)),
         };
         end.unwrap_or(self.bytes.len())
@@ -170,6 +151,25 @@ impl<'a> Doc<'a> {
     fn has_quote(self, at: usize) -> bool {
         self.blocks.get(at / BLOCK).is_some_and(|block| block.quotes >> (at % BLOCK) & 1 == 1)
     }
+}
+
+/// The offset after the bracket that closes the one at `open`, which is where the depth falls to `outside` again.
+#[inline(never)]
+fn container_end(blocks: &[Block], open: usize, outside: i32) -> Option<usize> {
+    let index = open / BLOCK;
+    let block = blocks.get(index)?;
+    let past_open = u64::MAX << 1 << (open % BLOCK);
+    if let Some(place) = fall(block.opens & past_open, block.closes & past_open, 1) {
+        return Some(index * BLOCK + place + 1);
+    }
+    for (past, block) in blocks.get(index + 1..)?.iter().enumerate() {
+        if block.floor <= outside
+            && let Some(place) = fall(block.opens, block.closes, block.depth - outside)
+        {
+            return Some((index + 1 + past) * BLOCK + place + 1);
+        }
+    }
+    None
 }
 
 /// Where in a block the depth, `depth` at its beginning, falls to zero.
@@ -285,7 +285,9 @@ impl<'a> Node<'a> {
             return true;
         }
         match self.kind() {
-            Kind::Object | Kind::Array => self.doc.container_end(start, self.doc.depth_at(start)).is_some(),
+            Kind::Object | Kind::Array => {
+                container_end(self.doc.blocks, start, self.doc.depth_at(start)).is_some()
+            }
             Kind::String => self.doc.quote_from(start + 1).is_some(),
             Kind::True | Kind::False | Kind::Null => true,
             Kind::Number => self.doc.skip_blanks(0) == start,
@@ -478,7 +480,7 @@ impl<'a> Walk<'a> {
     fn pass_garbage(&mut self, byte: u8) {
         self.damaged = true;
         self.at = if matches!(byte, b'{' | b'[') {
-            self.doc.container_end(self.at, self.depth).unwrap_or(self.doc.bytes.len())
+            container_end(self.doc.blocks, self.at, self.depth).unwrap_or(self.doc.bytes.len())
         } else {
             self.doc.mark_from(self.at + 1)
         };
@@ -496,13 +498,12 @@ impl<'a> Members<'a> {
         self.0.damaged
     }
 
-    /// A member that is not written in the usual form, or the end.
+    /// A member that is not written in the usual form, or the end. By value, so that the walk of the usual form can
+    /// live in registers.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<(Key<'a>, Node<'a>)> {
-        let walk = &mut self.0;
-        loop {
-            let byte = walk.next_start(b'}')?;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<(Key<'a>, Node<'a>)>) {
+        while let Some(byte) = walk.next_start(b'}') {
             // Whatever comes next, a comma has been seen to or missed.
             walk.before = b',';
             if byte != b'"' || !walk.doc.has_quote(walk.at) {
@@ -518,17 +519,19 @@ impl<'a> Members<'a> {
             if walk.doc.bytes.get(walk.at) == Some(&b':') {
                 let key = Key { raw: walk.doc.bytes.get(open..close).unwrap_or_default() };
                 let start = walk.doc.skip_blanks(walk.at + 1);
-                return Some((key, walk.take_value(start)));
+                let value = walk.take_value(start);
+                return (walk, Some((key, value)));
             }
             walk.damaged = true;
         }
+        (walk, None)
     }
 }
 
 impl<'a> Iterator for Members<'a> {
     type Item = (Key<'a>, Node<'a>);
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let walk = &mut self.0;
         let open = walk.at + 2;
@@ -550,7 +553,9 @@ impl<'a> Iterator for Members<'a> {
             }
             return Some((key, walk.take_value(close + 2)));
         }
-        self.next_slow()
+        let (walk, member) = Self::next_slow(self.0);
+        self.0 = walk;
+        member
     }
 }
 
@@ -570,23 +575,28 @@ impl<'a> Items<'a> {
     /// An item that is not written in the usual form, or the end.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<Node<'a>> {
-        let walk = &mut self.0;
-        while let b':' | b'"' = walk.next_start(b']')?
-            && !walk.doc.has_quote(walk.at)
-        {
-            walk.damaged = true;
-            walk.before = b',';
-            walk.at += 1;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
+        loop {
+            match walk.next_start(b']') {
+                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
+                    walk.damaged = true;
+                    walk.before = b',';
+                    walk.at += 1;
+                }
+                Some(_) => {
+                    let value = walk.take_value(walk.at);
+                    return (walk, Some(value));
+                }
+                None => return (walk, None),
+            }
         }
-        Some(walk.take_value(walk.at))
     }
 }
 
 impl<'a> Iterator for Items<'a> {
     type Item = Node<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Node<'a>> {
         let walk = &mut self.0;
         if let Some([before, first]) = walk.pair(walk.at)
@@ -595,7 +605,9 @@ impl<'a> Iterator for Items<'a> {
         {
             return Some(walk.take_value(walk.at + 1));
         }
-        self.next_slow()
+        let (walk, item) = Self::next_slow(self.0);
+        self.0 = walk;
+        item
     }
 }
 

@@ -58,14 +58,23 @@ impl State {
     }
 }
 
-/// One bit a byte for each class of bytes, before strings and escapes are known.
-struct Classes {
+/// What every block needs of its bytes, before strings and escapes are known.
+struct Common {
     quote: u64,
-    backslash: u64,
     open: u64,
     close: u64,
-    /// Bytes that are not printable ASCII: below 0x20, or 0x80 and above.
-    odd: u64,
+    /// Some byte is in one of the classes of [`Rare`].
+    rare: bool,
+}
+
+/// What few blocks need.
+struct Rare {
+    backslash: u64,
+    newline: u64,
+    /// Below 0x20, newlines included.
+    control: u64,
+    /// 0x80 and above.
+    high: u64,
 }
 
 /// Which kernel runs. A value of this type proves that the processor has what its kernel needs.
@@ -144,9 +153,6 @@ fn has_avx2() -> bool {
 #[inline(always)]
 fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
-    if backslash == 0 {
-        return std::mem::take(carry);
-    }
     let backslash = backslash & !*carry;
     let follows = backslash << 1 | *carry;
     let odd_starts = backslash & !EVEN & !follows;
@@ -155,42 +161,38 @@ fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// The marks of one block. `inside_of` is the prefix xor of the unescaped quotes (a byte is inside a string when an
-/// odd number of quotes stands at or before it), `rare` the two bitmaps `(newline, 0x80 and above)`, asked for only
-/// when an odd byte is there. Returns true when the block holds the newline that ends the line.
+/// The marks of one block. `prefix_xor` of the unescaped quotes tells what is inside a string: where an odd number of
+/// quotes stands at or before. Returns true when the block holds the newline that ends the line.
 #[inline(always)]
 fn settle<const LINE: bool>(
-    classes: &Classes,
+    common: &Common,
+    rare: impl Fn() -> Rare,
+    prefix_xor: impl Fn(u64) -> u64,
     state: &mut State,
     block: &mut Block,
-    inside_of: impl Fn(u64) -> u64,
-    rare: impl Fn() -> (u64, u64),
 ) -> bool {
-    let mut quotes = classes.quote & !escaped(classes.backslash, &mut state.escaped);
-    let mut brackets = u64::MAX;
-    if classes.odd != 0 {
-        let (newline, high) = rare();
-        let mut odd = classes.odd;
-        if LINE && newline != 0 {
-            let before = (newline & newline.wrapping_neg()) - 1;
+    let mut quotes = common.quote;
+    let mut before = u64::MAX;
+    if common.rare || state.escaped != 0 {
+        let rare = rare();
+        quotes &= !escaped(rare.backslash, &mut state.escaped);
+        if LINE && rare.newline != 0 {
+            before = (rare.newline & rare.newline.wrapping_neg()) - 1;
             quotes &= before;
-            brackets = before;
-            odd &= before;
-            state.newline = Some(newline.trailing_zeros());
+            state.newline = Some(rare.newline.trailing_zeros());
         }
-        let inside = inside_of(quotes) ^ state.inside;
-        state.health.non_ascii |= odd & high != 0;
-        state.health.control |= odd & !high & inside != 0;
+        state.health.non_ascii |= rare.high & before != 0;
+        let control = rare.control & before;
+        state.health.control |= control != 0 && control & (prefix_xor(quotes) ^ state.inside) != 0;
     }
-    let inside = inside_of(quotes) ^ state.inside;
+    let inside = prefix_xor(quotes) ^ state.inside;
     state.inside = ((inside as i64) >> 63) as u64;
-    brackets &= !inside;
-    let opens = classes.open & brackets;
-    let closes = classes.close & brackets;
+    let opens = common.open & !inside & before;
+    let closes = common.close & !inside & before;
     let (up, down) = (opens.count_ones() as i32, closes.count_ones() as i32);
     *block = Block { quotes, opens, closes, depth: state.depth, floor: state.depth - down };
     state.depth += up - down;
-    LINE && state.newline.is_some()
+    LINE && before != u64::MAX
 }
 
 /// Prefix xor without a carry-less multiplication.
@@ -210,16 +212,20 @@ fn portable<const LINE: bool>(chunks: &[[u8; BLOCK]], out: &mut [Block], state: 
     };
     let mut done = 0;
     for (chunk, block) in chunks.iter().zip(out) {
-        let classes = Classes {
+        let common = Common {
             quote: bitmap(chunk, |byte| byte == b'"'),
-            backslash: bitmap(chunk, |byte| byte == b'\\'),
             open: bitmap(chunk, |byte| matches!(byte, b'{' | b'[')),
             close: bitmap(chunk, |byte| matches!(byte, b'}' | b']')),
-            odd: bitmap(chunk, |byte| !(0x20..0x80).contains(&byte)),
+            rare: chunk.iter().any(|&byte| byte < 0x20 || byte >= 0x80 || byte == b'\\'),
         };
-        let rare = || (bitmap(chunk, |byte| byte == b'\n'), bitmap(chunk, |byte| byte >= 0x80));
+        let rare = || Rare {
+            backslash: bitmap(chunk, |byte| byte == b'\\'),
+            newline: bitmap(chunk, |byte| byte == b'\n'),
+            control: bitmap(chunk, |byte| byte < 0x20),
+            high: bitmap(chunk, |byte| byte >= 0x80),
+        };
         done += 1;
-        if settle::<LINE>(&classes, state, block, prefix_xor, rare) {
+        if settle::<LINE>(&common, rare, prefix_xor, state, block) {
             break;
         }
     }
@@ -228,11 +234,12 @@ fn portable<const LINE: bool>(chunks: &[[u8; BLOCK]], out: &mut [Block], state: 
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
-    use super::{BLOCK, Block, Classes, State, prefix_xor, settle};
+    use super::{BLOCK, Block, Common, Rare, State, prefix_xor, settle};
     use std::arch::x86_64::{
         __m128i, __m256i, _mm_clmulepi64_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_cvtsi128_si64,
         _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm256_cmpeq_epi8,
-        _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+        _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epi8, _mm256_movemask_epi8, _mm256_or_si256,
+        _mm256_set1_epi8,
     };
 
     /// Setting this bit makes `[` equal to `{` and `]` to `}`, and no other byte equal to either.
@@ -255,16 +262,29 @@ mod x86 {
             };
             let fold = _mm256_set1_epi8(FOLD);
             let (low_folded, high_folded) = (_mm256_or_si256(low, fold), _mm256_or_si256(high, fold));
-            let classes = Classes {
+            let backslash = _mm256_set1_epi8(b'\\' as i8);
+            // Signed, so that bytes from 0x80 on are below 0x20 too.
+            let odd = _mm256_cmpgt_epi8(fold, _mm256_min_epi8(low, high));
+            let escapes =
+                _mm256_or_si256(_mm256_cmpeq_epi8(low, backslash), _mm256_cmpeq_epi8(high, backslash));
+            let common = Common {
                 quote: equal_32(low, high, b'"'),
-                backslash: equal_32(low, high, b'\\'),
                 open: equal_32(low_folded, high_folded, b'{'),
                 close: equal_32(low_folded, high_folded, b'}'),
-                odd: join_32(_mm256_cmpgt_epi8(fold, low), _mm256_cmpgt_epi8(fold, high)),
+                rare: _mm256_movemask_epi8(_mm256_or_si256(odd, escapes)) != 0,
             };
-            let rare = || (equal_32(low, high, b'\n'), join_32(low, high));
+            let rare = || {
+                let high_bits = join_32(low, high);
+                let odd = join_32(_mm256_cmpgt_epi8(fold, low), _mm256_cmpgt_epi8(fold, high));
+                Rare {
+                    backslash: equal_32(low, high, b'\\'),
+                    newline: equal_32(low, high, b'\n'),
+                    control: odd & !high_bits,
+                    high: high_bits,
+                }
+            };
             done += 1;
-            if settle::<LINE>(&classes, &mut local, block, |quotes| prefix_xor_clmul(quotes), rare) {
+            if settle::<LINE>(&common, rare, |quotes| prefix_xor_clmul(quotes), &mut local, block) {
                 break;
             }
         }
@@ -317,16 +337,20 @@ mod x86 {
             };
             let fold = _mm_set1_epi8(FOLD);
             let folded = quarters.map(|quarter| _mm_or_si128(quarter, fold));
-            let classes = Classes {
+            let odd = join_16(quarters.map(|quarter| _mm_cmpgt_epi8(fold, quarter)));
+            let backslash = equal_16(quarters, b'\\');
+            let common = Common {
                 quote: equal_16(quarters, b'"'),
-                backslash: equal_16(quarters, b'\\'),
                 open: equal_16(folded, b'{'),
                 close: equal_16(folded, b'}'),
-                odd: join_16(quarters.map(|quarter| _mm_cmpgt_epi8(fold, quarter))),
+                rare: (odd | backslash) != 0,
             };
-            let rare = || (equal_16(quarters, b'\n'), join_16(quarters));
+            let rare = || {
+                let high = join_16(quarters);
+                Rare { backslash, newline: equal_16(quarters, b'\n'), control: odd & !high, high }
+            };
             done += 1;
-            if settle::<LINE>(&classes, &mut local, block, prefix_xor, rare) {
+            if settle::<LINE>(&common, rare, prefix_xor, &mut local, block) {
                 break;
             }
         }
