@@ -290,6 +290,7 @@ fn portable<const LINE: bool>(chunks: &[[u8; BLOCK]], out: &mut [Block], state: 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
     use super::{BLOCK, Block, Common, FOLD, Rare, State, drive, prefix_xor};
+    #[allow(clippy::wildcard_imports)] // Intrinsics carry their prefix.
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx2,avx512f,avx512bw,bmi1,bmi2,pclmulqdq,popcnt")]
