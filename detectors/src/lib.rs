@@ -1,6 +1,7 @@
 //! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
 
 pub mod alert;
+pub mod correlate;
 pub mod engine;
 pub mod event;
 pub mod facts;
