@@ -56,15 +56,14 @@ impl<'a> Doc<'a> {
 
     /// The first value after whitespace; `None` if there is nothing else. What follows the value isn't looked at.
     pub fn root(self) -> Option<Node<'a>> {
-        let start = self.skip_blanks(0);
-        // A walk over the root needs no end, so the end waits until somebody asks.
-        (start < self.bytes.len()).then_some(Node { doc: self, start: start as u32, end: UNKNOWN })
+        self.value_from(0)
     }
 
     /// The first value at or after `from`, past whitespace; `from` must lie outside strings.
     pub fn value_from(self, from: u32) -> Option<Node<'a>> {
         let start = self.skip_blanks(from as usize);
-        (start < self.bytes.len()).then(|| self.value(start))
+        // A walk over the value needs no end, so the end waits until somebody asks.
+        (start < self.bytes.len()).then_some(Node { doc: self, start: start as u32, end: UNKNOWN })
     }
 
     /// The value with this span, which a [`Node`] of this document had. Any other span gives some node within the

@@ -54,15 +54,24 @@ pub struct Threshold {
     pub count: u64,
 }
 
-/// A correlation of single events.
+/// A rule that a correlation refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    /// An index into [`super::Rules::detectors`].
+    Detector(usize),
+    /// An index into [`super::Rules::correlations`], always of an earlier one.
+    Correlation(usize),
+}
+
+/// A correlation of single events, or of other correlations.
 #[derive(Debug)]
 pub struct CorrelationRule {
     /// What it says of itself.
     pub about: About,
     /// What it counts.
     pub kind: Kind,
-    /// The detectors that it refers to, as indices into [`super::Rules::detectors`], in the order of the file.
-    pub rules: Vec<usize>,
+    /// The rules that it refers to, in the order of the file.
+    pub rules: Vec<Member>,
     /// What the events of a group have in common.
     pub group_by: Vec<Key>,
     /// Seconds.
@@ -316,7 +325,7 @@ impl Draft {
     /// The correlation, with the detectors that its rules are, their logic, and the lists that they lack.
     pub(super) fn resolve(
         mut self,
-        rules: Vec<usize>,
+        rules: Vec<Member>,
         logics: &[LogicHash],
         silent: Vec<String>,
     ) -> CorrelationRule {

@@ -26,7 +26,7 @@ mod rule;
 mod selection;
 mod values;
 
-pub use correlation::{CorrelationRule, CountGrade, Key, Kind, Threshold};
+pub use correlation::{CorrelationRule, CountGrade, Key, Kind, Member, Threshold};
 pub use logic::LogicHash;
 pub use rsigma_parser::ConditionOperator;
 pub use rule::{About, DetectorRule, Grade};
@@ -316,49 +316,76 @@ impl<'s> Loader<'s> {
         }
     }
 
-    fn resolve(&mut self, drafts: Vec<correlation::Draft>) {
-        let correlations: BTreeSet<String> = drafts.iter().map(|draft| draft.about.name.clone()).collect();
-        for draft in drafts {
-            match self.referred(&draft, &correlations) {
-                Ok(Some(rules)) => {
-                    let logics: Vec<LogicHash> =
-                        rules.iter().map(|i| self.rules.detectors[*i].about.logic).collect();
-                    let silent: BTreeSet<_> =
-                        rules.iter().flat_map(|i| self.rules.detectors[*i].silent.clone()).collect();
-                    let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
-                    self.hide(&rule);
-                    self.rules.correlations.push(rule);
+    /// Resolves references, inner correlations first. What is left when nothing more resolves refers to itself.
+    fn resolve(&mut self, mut drafts: Vec<correlation::Draft>) {
+        while !drafts.is_empty() {
+            let waiting: BTreeSet<String> = drafts.iter().map(|draft| draft.about.name.clone()).collect();
+            let waiting_ids: BTreeSet<String> =
+                drafts.iter().filter_map(|draft| draft.about.id.clone()).collect();
+            let before = drafts.len();
+            for draft in std::mem::take(&mut drafts) {
+                if draft.rules.iter().any(|name| waiting.contains(name) || waiting_ids.contains(name)) {
+                    drafts.push(draft);
+                } else {
+                    self.resolve_one(draft);
                 }
-                Ok(None) => {
-                    let About { source, title, .. } = draft.about;
-                    self.rules.skipped.push(Skipped {
-                        source,
-                        title,
-                        logsource: "correlation of skipped rules".into(),
-                    });
+            }
+            if drafts.len() == before {
+                for draft in drafts.drain(..) {
+                    let reason = "this correlation refers to itself".to_owned();
+                    self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error);
                 }
-                Err(reason) => self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error),
             }
         }
     }
 
-    /// The detectors that a correlation refers to; nothing if one of them was skipped.
-    fn referred(
-        &self,
-        draft: &correlation::Draft,
-        correlations: &BTreeSet<String>,
-    ) -> Result<Option<Vec<usize>>, String> {
+    fn resolve_one(&mut self, draft: correlation::Draft) {
+        match self.referred(&draft) {
+            Ok(Some(rules)) => {
+                let abouts = rules.iter().map(|rule| self.about(*rule));
+                let logics: Vec<LogicHash> = abouts.map(|about| about.logic).collect();
+                let silent: BTreeSet<_> = rules.iter().flat_map(|rule| self.silent(*rule).to_vec()).collect();
+                let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
+                self.hide(&rule);
+                self.rules.correlations.push(rule);
+            }
+            Ok(None) => {
+                let About { source, title, .. } = draft.about;
+                self.rules.skipped.push(Skipped {
+                    source,
+                    title,
+                    logsource: "correlation of skipped rules".into(),
+                });
+            }
+            Err(reason) => self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error),
+        }
+    }
+
+    fn about(&self, member: Member) -> &About {
+        match member {
+            Member::Detector(index) => &self.rules.detectors[index].about,
+            Member::Correlation(index) => &self.rules.correlations[index].about,
+        }
+    }
+
+    fn silent(&self, member: Member) -> &[String] {
+        match member {
+            Member::Detector(index) => &self.rules.detectors[index].silent,
+            Member::Correlation(index) => &self.rules.correlations[index].silent,
+        }
+    }
+
+    /// The rules that a correlation refers to; nothing if one of them was skipped.
+    fn referred(&self, draft: &correlation::Draft) -> Result<Option<Vec<Member>>, String> {
         let mut rules = Vec::new();
         for name in &draft.rules {
-            match self.rules.detectors.iter().position(|rule| is_called(&rule.about, name)) {
-                Some(index) => rules.push(index),
-                None if self.foreign.contains(name) => return Ok(None),
-                None if correlations.contains(name) => {
-                    return Err(format!(
-                        "`{name}` is a correlation: correlations of correlations are not supported"
-                    ));
-                }
-                None => {
+            let detector = self.rules.detectors.iter().position(|rule| is_called(&rule.about, name));
+            let correlation = self.rules.correlations.iter().position(|rule| is_called(&rule.about, name));
+            match (detector, correlation) {
+                (Some(index), _) => rules.push(Member::Detector(index)),
+                (None, Some(index)) => rules.push(Member::Correlation(index)),
+                (None, None) if self.foreign.contains(name) => return Ok(None),
+                (None, None) => {
                     let known = self.rules.detectors.iter().map(|rule| rule.about.name.as_str());
                     let near = names::nearest(name, known);
                     let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
@@ -375,8 +402,11 @@ impl<'s> Loader<'s> {
         if correlation.generate {
             return;
         }
-        for index in &correlation.rules {
-            let about = &mut self.rules.detectors[*index].about;
+        for member in &correlation.rules {
+            let about = match *member {
+                Member::Detector(index) => &mut self.rules.detectors[index].about,
+                Member::Correlation(index) => &mut self.rules.correlations[index].about,
+            };
             about.hidden |= about.source == correlation.about.source;
         }
     }
