@@ -108,13 +108,21 @@ impl<'a> Case<'_, 'a> {
         }
         if !unknown.is_empty() && (self.event.damage.any() || self.truncated()) {
             let shared = shared.get_or_insert_with(|| self.share());
-            out.push(Emitted::Alert(Box::new(integrity::partial_event(self, &unknown, shared.identity, shared.evidence.clone()))));
+            out.push(Emitted::Alert(Box::new(integrity::partial_event(
+                self,
+                &unknown,
+                shared.identity,
+                shared.evidence.clone(),
+            ))));
         }
     }
 
     /// True if the API server itself dropped the bodies.
     pub(crate) fn truncated(&self) -> bool {
-        self.event.annotation("audit.k8s.io/truncated").and_then(Node::text).is_some_and(|text| text == "true")
+        self.event
+            .annotation("audit.k8s.io/truncated")
+            .and_then(Node::text)
+            .is_some_and(|text| text == "true")
     }
 
     fn share(&self) -> Shared {
@@ -135,7 +143,14 @@ impl<'a> Case<'_, 'a> {
         }
     }
 
-    fn matched(&self, program: &Program, index: u32, shared: &Shared, memo: &mut Memo<'a>, out: &mut Vec<Emitted>) {
+    fn matched(
+        &self,
+        program: &Program,
+        index: u32,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+        out: &mut Vec<Emitted>,
+    ) {
         let tests = &self.engine.tests;
         if program.exceptions.iter().any(|exception| tests.eval(exception, self.event, memo) == Tri::True) {
             return;
@@ -170,11 +185,13 @@ impl<'a> Case<'_, 'a> {
     fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
         let tests = &self.engine.tests;
-        let shown = |field: Field, memo: &mut Memo<'a>| report::bounded(&tests.value(field, self.event, memo).display());
+        let shown = |field: Field, memo: &mut Memo<'a>| {
+            report::bounded(&tests.value(field, self.event, memo).display())
+        };
         let facts = about.message.iter().flat_map(Template::fields);
         let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
         let message = match &about.message {
-            Some(template) => template.render(tests, self.event, memo, &report::bounded),
+            Some(template) => redact::scrub(&template.render(tests, self.event, memo)).into_owned(),
             None => self.plain_message(&about.title),
         };
         let verdict = Verdict {
@@ -193,7 +210,12 @@ impl<'a> Case<'_, 'a> {
     fn plain_message(&self, title: &str) -> String {
         let shown = |fact| report::shown(self.event, fact);
         match self.event.stream {
-            Stream::Falco => format!("{title} (rule={} ns={} pod={})", shown("falco.rule"), shown("target.namespace"), shown("target.name")),
+            Stream::Falco => format!(
+                "{title} (rule={} ns={} pod={})",
+                shown("falco.rule"),
+                shown("target.namespace"),
+                shown("target.name")
+            ),
             Stream::Audit => {
                 let verb = text_of(self.event.node(Top::Verb));
                 format!(
@@ -253,4 +275,3 @@ fn members(mask: &Mask) -> impl Iterator<Item = usize> {
         })
     })
 }
-

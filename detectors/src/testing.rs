@@ -99,7 +99,11 @@ fn repeated(place: usize, event: &Yaml, lines: &mut Vec<String>) -> Result<(), S
         let mut fields = fields.clone();
         fields.values_mut().for_each(|value| number(value, n));
         let at = lines.len();
-        if fields.contains_key("rule") { fill_falco(&mut fields, at) } else { fill_audit(&mut fields, place, at) }
+        if fields.contains_key("rule") {
+            fill_falco(&mut fields, at)
+        } else {
+            fill_audit(&mut fields, place, at)
+        }
         lines.push(Json::Object(fields).to_string());
     }
     Ok(())
@@ -157,7 +161,11 @@ fn fill_groups(user: &mut Map<String, Json>) {
     let Some(name) = user.get("username").and_then(Json::as_str) else { return };
     let groups = match name.split(':').collect::<Vec<_>>().as_slice() {
         ["system", "serviceaccount", namespace, _] => {
-            json!(["system:serviceaccounts", format!("system:serviceaccounts:{namespace}"), "system:authenticated"])
+            json!([
+                "system:serviceaccounts",
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated"
+            ])
         }
         ["system", "node", _] => json!(["system:nodes", "system:authenticated"]),
         ["system", "anonymous"] => json!(["system:unauthenticated"]),

@@ -222,7 +222,14 @@ impl<'e> Worker<'e> {
         }
     }
 
-    fn object(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
+    fn object(
+        &mut self,
+        value: Node<'_>,
+        place: Place<'_>,
+        damage: Damage,
+        via: Via,
+        out: &mut Vec<Emitted>,
+    ) {
         let engine = self.engine;
         let mut event = Event::skim(value, &engine.settings);
         event.damage = event.damage.with(damage);
@@ -251,7 +258,14 @@ impl<'e> Worker<'e> {
     }
 
     /// Judges what a carrier carries; a carrier whose text turns out to be no JSON is an unrecognised record.
-    fn unwrap(&mut self, event: &Event<'_>, key: Top, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+    fn unwrap(
+        &mut self,
+        event: &Event<'_>,
+        key: Top,
+        place: Place<'_>,
+        damage: Damage,
+        out: &mut Vec<Emitted>,
+    ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
             return self.object(node, place, damage, Via::Carrier, out);
@@ -452,8 +466,7 @@ const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     key.clear();
     let object = event.object_ref();
-    let raw = |node: Option<Node<'_>>| node.map_or(&b""[..], |n| n.str_raw().unwrap_or_else(|| n.raw()));
-    let filled = |node: Option<Node<'_>>| u8::from(!raw(node).is_empty());
+    let filled = |node: Option<Node<'_>>| u8::from(!spelled(node).is_empty());
     let status = judge::status(event);
     let flags = filled(object.namespace)
         | filled(object.name) << 1
@@ -463,12 +476,17 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
         | u8::from(event.damage.any()) << 5;
     key.push(flags);
     for top in [Top::Verb, Top::Stage, Top::Level] {
-        push(key, event.node(top).map(|n| n.str_raw().unwrap_or_else(|| n.raw())));
+        push(key, event.node(top).map(|node| spelled(Some(node))));
     }
     push(key, status.code);
     for node in [object.group, object.resource, object.subresource] {
-        push(key, Some(raw(node)));
+        push(key, Some(spelled(node)));
     }
+}
+
+/// A text's bytes between the quotes, or those of any other value; nothing of what is not there.
+fn spelled(node: Option<Node<'_>>) -> &[u8] {
+    node.map_or(b"", |node| node.str_raw().unwrap_or_else(|| node.raw()))
 }
 
 /// A dry run says so in the query or, for deletes, in the body. Being wrong here only costs a wider class.
@@ -476,7 +494,9 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
     let verb = event.raw(Top::Verb).unwrap_or_default();
     let reads = matches!(verb, b"get" | b"list" | b"watch");
     let says = |node: Option<Node<'_>>| node.is_some_and(|n| memmem::find(n.raw(), b"dry").is_some());
-    !reads && (says(event.node(Top::RequestUri)) || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
+    !reads
+        && (says(event.node(Top::RequestUri))
+            || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
 }
 
 /// User, impersonated user, user agent and addresses, as one key.

@@ -12,7 +12,7 @@ use crate::scan::{Key, Node};
 use crate::settings::Settings;
 
 pub mod identity;
-
+pub mod record;
 pub mod time;
 
 /// Which sensor an event comes from.
