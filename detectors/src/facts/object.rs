@@ -250,11 +250,12 @@ impl<'a> View<'a> {
         node.complete() && whole()
     }
 
-    /// The items of the list at this place that stand behind [`LIMIT`].
-    pub(super) fn items_behind_limit(&self) -> impl Iterator<Item = View<'a>> {
-        let form = self.form;
-        let items = self.here().flat_map(|node| node.items().skip(LIMIT)).collect::<Vec<_>>();
-        items.into_iter().map(move |node| View { pieces: vec![Piece::at(node)], form, complete: true })
+    /// The items of the list at this place that stand behind [`LIMIT`] and may hold a `*`.
+    pub(super) fn stars_behind_limit(&self) -> impl Iterator<Item = View<'a>> + '_ {
+        let behind = self.here().flat_map(|node| node.items().skip(LIMIT));
+        // A patch may spell it as an escape.
+        let starred = behind.filter(|node| memchr::memchr2(b'*', b'\\', node.raw()).is_some());
+        starred.map(|node| View { pieces: vec![Piece::at(node)], form: self.form, complete: true })
     }
 
     /// The items of the list at this place.
