@@ -100,7 +100,7 @@ impl Firing<'_> {
         fields
     }
 
-    /// The distinct values of a shown field, in order of time.
+    /// The distinct values of a shown field, in order of time, of the events that are kept of the window.
     fn shown_values(&self, field: usize) -> String {
         let mut values: Vec<&str> = Vec::new();
         for note in self.notes.iter().filter_map(|n| step::Note::read(&n.bytes)) {
@@ -113,6 +113,13 @@ impl Firing<'_> {
         let more = if values.len() > VALUES { ",..." } else { "" };
         values.truncate(VALUES);
         values.join(",") + more
+    }
+
+    /// The value of a shown field in the latest event that has one: what the sentence says of the last event, and, for the
+    /// temporal kinds, of the last one of the step that has the field.
+    fn latest_value(&self, name: &str) -> Option<&str> {
+        let field = self.plan.rule.shown().iter().position(|shown| *shown == name)?;
+        self.notes.iter().rev().find_map(|n| *step::Note::read(&n.bytes)?.shown.get(field)?)
     }
 
     fn output(&self, fields: &BTreeMap<String, String>) -> String {
@@ -128,7 +135,9 @@ impl Firing<'_> {
         for part in parts {
             match part.split_once('}') {
                 Some((name, rest)) => {
-                    out.push_str(fields.get(name).map_or("unknown", String::as_str));
+                    let latest = self.latest_value(name);
+                    let value = latest.or_else(|| fields.get(name).map(String::as_str));
+                    out.push_str(value.unwrap_or("unknown"));
                     out.push_str(rest);
                 }
                 None => {
