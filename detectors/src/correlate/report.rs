@@ -12,8 +12,8 @@ use crate::alert::{self, Alert};
 use crate::engine::Found;
 use crate::event::time::{self, Nanos, SECOND};
 
-/// The namespace of all alert ids.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7077_696e_4761_8c65_7274_2d76_3100);
+/// The namespace of alert ids: the UUIDv5 of `lapwing` in the DNS namespace.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x9b00_5375_f7ce_5117_a0e2_87b8_ae0e_e51a);
 
 /// Events that an alert points to.
 const EVIDENCE: usize = 20;
@@ -191,6 +191,11 @@ fn duration(span: Nanos) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_namespace_is_what_it_says() {
+        assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing"));
+    }
 
     #[test]
     fn durations() {
