@@ -570,20 +570,18 @@ impl<'a> Items<'a> {
     #[cold]
     #[inline(never)]
     fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
-        loop {
-            match walk.next_start(b']') {
-                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
-                    walk.damaged = true;
-                    walk.before = b',';
-                    walk.at += 1;
-                }
-                Some(_) => {
-                    let value = walk.take_value(walk.at);
-                    return (walk, Some(value));
-                }
-                None => return (walk, None),
+        while let Some(byte) = walk.next_start(b']') {
+            // A colon begins no value, nor does a quote that a backslash before it escapes.
+            if byte == b':' || (byte == b'"' && !walk.doc.has_quote(walk.at)) {
+                walk.damaged = true;
+                walk.before = b',';
+                walk.at += 1;
+                continue;
             }
+            let value = walk.take_value(walk.at);
+            return (walk, Some(value));
         }
+        (walk, None)
     }
 }
 
