@@ -119,29 +119,13 @@ impl<'a> Doc<'a> {
         block.depth + (block.opens & before).count_ones() as i32 - (block.closes & before).count_ones() as i32
     }
 
-    /// The offset after the bracket that closes the one at `open`, which is where the depth falls to `outside` again.
-    #[inline]
-    fn container_end(self, open: usize, outside: i32) -> Option<usize> {
-        let index = open / BLOCK;
-        let block = self.blocks.get(index)?;
-        let past_open = u64::MAX << 1 << (open % BLOCK);
-        if let Some(place) = fall(block.opens & past_open, block.closes & past_open, 1) {
-            return Some(index * BLOCK + place + 1);
-        }
-        for (past, block) in self.blocks.get(index + 1..)?.iter().enumerate() {
-            if block.floor <= outside
-                && let Some(place) = fall(block.opens, block.closes, block.depth - outside)
-            {
-                return Some((index + 1 + past) * BLOCK + place + 1);
-            }
-        }
-        None
-    }
-
     /// The first byte at or after `from` that isn't whitespace.
-    pub(super) fn skip_blanks(self, from: usize) -> usize {
-        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        from + self.bytes.iter().skip(from).take_while(blank).count()
+    #[inline]
+    pub(super) fn skip_blanks(self, mut from: usize) -> usize {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(from) {
+            from += 1;
+        }
+        from
     }
 
     /// The end of the number, literal or garbage at `start`.
@@ -161,7 +145,7 @@ impl<'a> Doc<'a> {
     fn value_end(self, start: usize, outside: i32) -> usize {
         let end = match self.bytes.get(start) {
             Some(b'"') => self.quote_from(start + 1).map(|close| close + 1),
-            Some(b'{' | b'[') => self.container_end(start, outside),
+            Some(b'{' | b'[') => container_end(self.blocks, start, outside),
             _ => Some(self.scalar_end(start)),
         };
         end.unwrap_or(self.bytes.len())
@@ -170,6 +154,26 @@ impl<'a> Doc<'a> {
     fn has_quote(self, at: usize) -> bool {
         self.blocks.get(at / BLOCK).is_some_and(|block| block.quotes >> (at % BLOCK) & 1 == 1)
     }
+}
+
+/// The offset after the bracket that closes the one at `open`, which is where the depth falls to `outside` again.
+#[inline(never)]
+fn container_end(blocks: &[Block], open: usize, outside: i32) -> Option<usize> {
+    let index = open / BLOCK;
+    let block = blocks.get(index)?;
+    let past_open = u64::MAX << 1 << (open % BLOCK);
+    if let Some(place) = fall(block.opens & past_open, block.closes & past_open, 1) {
+        return Some(index * BLOCK + place + 1);
+    }
+    // Depths are counted from the document's start, so one comparison tells whether the end can be in a block.
+    for (past, block) in blocks.get(index + 1..)?.iter().enumerate() {
+        if block.floor <= outside
+            && let Some(place) = fall(block.opens, block.closes, block.depth - outside)
+        {
+            return Some((index + 1 + past) * BLOCK + place + 1);
+        }
+    }
+    None
 }
 
 /// Where in a block the depth, `depth` at its beginning, falls to zero.
@@ -285,7 +289,9 @@ impl<'a> Node<'a> {
             return true;
         }
         match self.kind() {
-            Kind::Object | Kind::Array => self.doc.container_end(start, self.doc.depth_at(start)).is_some(),
+            Kind::Object | Kind::Array => {
+                container_end(self.doc.blocks, start, self.doc.depth_at(start)).is_some()
+            }
             Kind::String => self.doc.quote_from(start + 1).is_some(),
             Kind::True | Kind::False | Kind::Null => true,
             Kind::Number => self.doc.skip_blanks(0) == start,
@@ -419,27 +425,27 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Two bytes, if the document has them.
+    /// The two bytes at `at`, if the document has them.
     #[inline]
-    fn pair(&self, at: usize) -> Option<[u8; 2]> {
-        self.doc.bytes.get(at..)?.first_chunk().copied()
+    fn pair(&self, at: usize) -> Option<&'a [u8; 2]> {
+        self.doc.bytes.get(at..at + 2)?.first_chunk()
     }
 
     /// The value from `start`, and the walk moved past it to `end`.
     #[inline]
     fn take(&mut self, start: usize, end: usize) -> Node<'a> {
         // Marks of other bytes may point past the end.
-        let end = end.min(self.doc.bytes.len());
-        self.at = end;
+        self.at = end.min(self.doc.bytes.len());
         self.before = b',';
-        self.damaged |= start == end;
-        Node { doc: self.doc, start: start as u32, end: end as u32 }
+        Node { doc: self.doc, start: start as u32, end: self.at as u32 }
     }
 
     /// The value at `start`, and the walk moved past it.
     #[inline]
     fn take_value(&mut self, start: usize) -> Node<'a> {
-        self.take(start, self.doc.value_end(start, self.depth))
+        let end = self.doc.value_end(start, self.depth);
+        self.damaged |= start == end;
+        self.take(start, end)
     }
 
     /// Moves to the first byte of the next element, past blanks and the comma. `None` ends the walk, at the closing
@@ -478,7 +484,7 @@ impl<'a> Walk<'a> {
     fn pass_garbage(&mut self, byte: u8) {
         self.damaged = true;
         self.at = if matches!(byte, b'{' | b'[') {
-            self.doc.container_end(self.at, self.depth).unwrap_or(self.doc.bytes.len())
+            container_end(self.doc.blocks, self.at, self.depth).unwrap_or(self.doc.bytes.len())
         } else {
             self.doc.mark_from(self.at + 1)
         };
@@ -496,13 +502,12 @@ impl<'a> Members<'a> {
         self.0.damaged
     }
 
-    /// A member that is not written in the usual form, or the end.
+    /// A member that is not written in the usual form, or the end. By value, so that the walk of the usual form can
+    /// live in registers.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<(Key<'a>, Node<'a>)> {
-        let walk = &mut self.0;
-        loop {
-            let byte = walk.next_start(b'}')?;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<(Key<'a>, Node<'a>)>) {
+        while let Some(byte) = walk.next_start(b'}') {
             // Whatever comes next, a comma has been seen to or missed.
             walk.before = b',';
             if byte != b'"' || !walk.doc.has_quote(walk.at) {
@@ -518,39 +523,45 @@ impl<'a> Members<'a> {
             if walk.doc.bytes.get(walk.at) == Some(&b':') {
                 let key = Key { raw: walk.doc.bytes.get(open..close).unwrap_or_default() };
                 let start = walk.doc.skip_blanks(walk.at + 1);
-                return Some((key, walk.take_value(start)));
+                let value = walk.take_value(start);
+                return (walk, Some((key, value)));
             }
             walk.damaged = true;
         }
+        (walk, None)
     }
 }
 
 impl<'a> Iterator for Members<'a> {
     type Item = (Key<'a>, Node<'a>);
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "kept in registers, the walk takes three quarters of the time")]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let walk = &mut self.0;
-        let open = walk.at + 2;
-        if let Some([before, b'"']) = walk.pair(walk.at)
-            && before == walk.before
+        let at = walk.at;
+        let open = at + 2;
+        if let Some([before, b'"']) = walk.pair(at)
+            && *before == walk.before
             && let Some(quotes) = walk.doc.quotes(open)
             && let Some(close) = first_of(quotes, open).or_else(|| walk.doc.quote_from(open))
             && let Some([b':', first]) = walk.pair(close + 1)
-            && first > b' '
+            && *first > b' '
             && let Some(raw) = walk.doc.bytes.get(open..close)
         {
             let key = Key { raw };
             // When key and value stand within 64 bytes, the value's end is known by now.
             let third = without_first(without_first(quotes));
-            if first == b'"'
+            if *first == b'"'
                 && let Some(end) = first_of(third, open)
             {
                 return Some((key, walk.take(close + 2, end + 1)));
             }
             return Some((key, walk.take_value(close + 2)));
         }
-        self.next_slow()
+        let (walk, member) = Self::next_slow(self.0);
+        self.0 = walk;
+        member
     }
 }
 
@@ -570,32 +581,40 @@ impl<'a> Items<'a> {
     /// An item that is not written in the usual form, or the end.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<Node<'a>> {
-        let walk = &mut self.0;
-        while let b':' | b'"' = walk.next_start(b']')?
-            && !walk.doc.has_quote(walk.at)
-        {
-            walk.damaged = true;
-            walk.before = b',';
-            walk.at += 1;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
+        loop {
+            match walk.next_start(b']') {
+                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
+                    walk.damaged = true;
+                    walk.before = b',';
+                    walk.at += 1;
+                }
+                Some(_) => {
+                    let value = walk.take_value(walk.at);
+                    return (walk, Some(value));
+                }
+                None => return (walk, None),
+            }
         }
-        Some(walk.take_value(walk.at))
     }
 }
 
 impl<'a> Iterator for Items<'a> {
     type Item = Node<'a>;
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "kept in registers, the walk takes three quarters of the time")]
+    #[inline(always)]
     fn next(&mut self) -> Option<Node<'a>> {
         let walk = &mut self.0;
-        if let Some([before, first]) = walk.pair(walk.at)
+        if let Some(&[before, first]) = walk.pair(walk.at)
             && before == walk.before
             && (matches!(first, b'"' | b'{' | b'[') || !is_delimiter(first))
         {
             return Some(walk.take_value(walk.at + 1));
         }
-        self.next_slow()
+        let (walk, item) = Self::next_slow(self.0);
+        self.0 = walk;
+        item
     }
 }
 
