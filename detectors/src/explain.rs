@@ -192,16 +192,18 @@ name: test/read
 logsource: {product: kubernetes, service: audit}
 detection:
   read: {verb: get, objectRef.resource: secrets}
-  all: {verb: list}
-  condition: read or all
+  wide: {verb: list}
+  condition: read or wide
 level: low
-grade: [{when: all, level: high}]
+grade: [{when: wide, level: high}]
 ";
 
     fn check(event: &str, alert: Option<Level>, because: &str) {
         let settings = Settings::default();
         let file = File { name: "test.yml".into(), yaml: RULES.into() };
-        let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
+        let rules = rules::read(&[file], &settings);
+        assert!(rules.problems.is_empty(), "{:?}", rules.problems);
+        let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();
         let explanations = engine.explain("test/read", event.as_bytes()).unwrap();
         assert_eq!((explanations[0].alert, explanations[0].because.join("; ").as_str()), (alert, because), "{event}");
     }
