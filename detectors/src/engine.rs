@@ -1,15 +1,80 @@
-//! Events in, alerts out: the engine joins skim, index, programs and alerts.
+//! The compiled detectors, shared by all threads, and what judging yields.
 
 use crate::alert::Alert;
+use crate::correlate::{self, Correlator, StepBuilder};
 use crate::event::time::Nanos;
-use crate::tally::{Dimension, Tally};
+use crate::event::{Event, Stream};
+use crate::facts::Parts;
+use crate::index::{self, Mask};
+use crate::level::Level;
+use crate::program::{Expr, Field, Memo, Tests};
+use crate::settings::Settings;
+use crate::sigma::{About, DetectorRule};
+use crate::value::Tri;
+pub use crate::worker::Worker;
 
 /// The compiled detectors. Immutable and shared by all workers.
-pub struct Engine {}
+pub struct Engine {
+    /// The operator's settings.
+    pub settings: Settings,
+    pub(crate) tests: Tests,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) correlations: Vec<correlate::Rule>,
+    detectors: Vec<Detector>,
+    range: (Option<Nanos>, Option<Nanos>),
+    /// Programs by stream, and those whose conditions name `stage` and so see every record.
+    pub(crate) audit_programs: Mask,
+    pub(crate) falco_programs: Mask,
+    pub(crate) stage_programs: Mask,
+}
 
-/// One thread's judge: buffers, memo tables and counters.
-pub struct Worker<'e> {
-    engine: &'e Engine,
+/// A detector of single events, ready to run.
+pub(crate) struct Program {
+    pub(crate) rule: DetectorRule,
+    /// The level that the operator set.
+    pub(crate) level: Option<Level>,
+    /// Matches of which one holds are no alerts and no steps.
+    pub(crate) exceptions: Vec<Expr>,
+    /// Correlations that wait for it.
+    pub(crate) feeds: Vec<Feed>,
+    /// False if it only feeds correlations.
+    pub(crate) alerts: bool,
+}
+
+/// What a correlation takes from a match.
+pub(crate) struct Feed {
+    pub(crate) builder: StepBuilder,
+    pub(crate) fields: Vec<Field>,
+}
+
+/// What a listing says of a detector.
+#[derive(Debug, Clone)]
+pub struct Detector {
+    /// `family/name`.
+    pub name: String,
+    /// One line.
+    pub title: String,
+    /// The level, after overrides.
+    pub level: Level,
+    /// Sigma tags.
+    pub tags: Vec<String>,
+    /// `builtin` or the file it was read from.
+    pub origin: String,
+    /// True if it counts matches of other detectors.
+    pub correlation: bool,
+    /// True if it never alerts by itself.
+    pub hidden: bool,
+    /// Lists that it needs and the config lacks: it is silent.
+    pub silent: Vec<String>,
+}
+
+/// What an engine is made of: the work of [`crate::rules`].
+pub(crate) struct Assembly {
+    pub(crate) settings: Settings,
+    pub(crate) tests: Tests,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) correlations: Vec<correlate::Rule>,
+    pub(crate) detectors: Vec<Detector>,
 }
 
 /// Where the first byte of a piece of input lies.
@@ -67,32 +132,108 @@ pub enum Emitted {
 }
 
 impl Engine {
+    pub(crate) fn new(parts: Assembly) -> Engine {
+        let count = parts.programs.len();
+        let of = |wanted: &dyn Fn(&DetectorRule) -> bool| {
+            let mut mask = index::empty(count);
+            for (index, program) in parts.programs.iter().enumerate() {
+                if wanted(&program.rule) && program.rule.silent.is_empty() {
+                    index::set(&mut mask, index);
+                }
+            }
+            mask
+        };
+        let names_stage = |rule: &DetectorRule| {
+            let mut found = false;
+            parts.tests.visit(&rule.condition, &mut |test| found |= parts.tests.name(test.field) == "stage");
+            found
+        };
+        Engine {
+            audit_programs: of(&|rule| rule.stream == Stream::Audit),
+            falco_programs: of(&|rule| rule.stream == Stream::Falco),
+            stage_programs: of(&|rule| rule.stream == Stream::Audit && names_stage(rule)),
+            settings: parts.settings,
+            tests: parts.tests,
+            programs: parts.programs,
+            correlations: parts.correlations,
+            detectors: parts.detectors,
+            range: (None, None),
+        }
+    }
+
+    /// Judges only events in `[since, until)`.
+    #[must_use]
+    pub fn between(mut self, since: Option<Nanos>, until: Option<Nanos>) -> Engine {
+        self.range = (since, until);
+        self
+    }
+
+    /// True if an event of this time is to be judged. One without a time is judged always.
+    pub(crate) fn in_range(&self, time: Option<Nanos>) -> bool {
+        let Some(time) = time else { return true };
+        self.range.0.is_none_or(|since| time >= since) && self.range.1.is_none_or(|until| time < until)
+    }
+
+    /// All detectors; [`Found::detector`] counts among them.
+    pub fn detectors(&self) -> &[Detector] {
+        &self.detectors
+    }
+
     /// A judge for one thread.
     pub fn worker(&self) -> Worker<'_> {
-        Worker { engine: self }
+        Worker::new(self)
+    }
+
+    /// What turns steps into alerts, in at most `budget` bytes.
+    pub fn correlator(&self, budget: usize) -> Correlator {
+        Correlator::new(self.correlations.clone(), budget)
+            .expect("the rules were checked when the engine was made")
+            .with_cluster(self.settings.cluster.clone())
+    }
+
+    /// The index of `integrity/partial-event`: it stands last.
+    pub(crate) fn partial_event(&self) -> u32 {
+        self.detectors.len() as u32 - 1
+    }
+
+    /// How many programs there are.
+    pub(crate) fn programs(&self) -> usize {
+        self.programs.len()
+    }
+
+    /// The programs that are not refuted by what `parts` shows of the event.
+    pub(crate) fn standing(&self, event: &Event<'_>, parts: Parts) -> Mask {
+        event.lens.set(parts);
+        let mut memo = Memo::default();
+        let mut mask = index::empty(self.programs.len());
+        for (index, program) in self.programs.iter().enumerate() {
+            let stream = program.rule.stream == event.stream;
+            if stream && self.tests.eval(&program.rule.condition, event, &mut memo) != Tri::False {
+                index::set(&mut mask, index);
+            }
+        }
+        event.lens.set(Parts::ALL);
+        mask
     }
 }
 
-impl Worker<'_> {
-    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
-    /// from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
-    pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
-        let _ = (self.engine, origin, bytes, out);
-        None
-    }
-
-    /// Judges one record that the caller has framed.
-    pub fn record(&mut self, origin: Origin<'_>, bytes: &[u8], extent: Extent, out: &mut Vec<Emitted>) {
-        let _ = (origin, bytes, extent, out);
-    }
-
-    /// The counters since they were last taken.
-    pub fn take_tally(&mut self) -> Tally {
-        Tally::default()
-    }
-
-    /// Hands the activity since the last call to `add`: dimension, name, events.
-    pub fn drain_profile(&mut self, add: &mut dyn FnMut(Dimension, &str, u64)) {
-        let _ = add;
+impl Detector {
+    /// What a listing says of a rule.
+    pub(crate) fn of(
+        about: &About,
+        level: Option<Level>,
+        correlation: bool,
+        silent: Vec<String>,
+    ) -> Detector {
+        Detector {
+            name: about.name.clone(),
+            title: about.title.clone(),
+            level: level.unwrap_or(about.level),
+            tags: about.tags.clone(),
+            origin: about.source.to_string(),
+            correlation,
+            hidden: about.hidden,
+            silent,
+        }
     }
 }

@@ -1,17 +1,24 @@
 //! One event before the programs that may match it: which record of a request counts, evaluation, and what a match yields.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
-use crate::alert::Evidence;
-use crate::correlate::StepBuilder;
-use crate::engine::{Emitted, Engine, Found};
+use crate::alert::{Alert, Evidence};
+use crate::correlate;
+use crate::engine::{Emitted, Engine, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
 use crate::event::{Event, Stream, Top};
 use crate::index::Mask;
-use crate::program::Memo;
+use crate::integrity;
+use crate::level::Level;
+use crate::program::{Field, Memo, Template};
+use crate::redact;
+use crate::report::{self, Verdict};
+use crate::scan::Node;
 use crate::tally::Tally;
-use crate::value::Tri;
+use crate::value::{Tri, Value};
 use crate::worker::{Place, text_of};
 
 /// `responseStatus`, as far as routing needs it.
@@ -65,67 +72,194 @@ pub(crate) fn client_names(event: &Event<'_>) -> (String, String) {
     (shown("actor.user"), shown("actor.ip"))
 }
 
-/// SHA-256, hexadecimal.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-        hex
-    })
+/// One event on its way through the programs.
+pub(crate) struct Case<'c, 'a> {
+    pub(crate) engine: &'c Engine,
+    pub(crate) event: &'c Event<'a>,
+    pub(crate) time: Option<Nanos>,
+    pub(crate) place: Place<'c>,
 }
 
 /// What the matches of one event share; made at the first match.
 struct Shared {
     identity: Identity,
     evidence: Evidence,
+    digest: [u8; 32],
 }
 
-impl Shared {
-    fn of(event: &Event<'_>, time: Option<Nanos>, place: Place<'_>) -> Shared {
-        let audit = event.stream == Stream::Audit;
-        Shared {
-            identity: identity::of(event),
-            evidence: Evidence {
-                input: place.input.to_owned(),
-                offset: place.offset,
-                length: place.length,
-                sha256: sha256(place.bytes),
-                time: time::format(time.unwrap_or_default()),
-                audit_id: audit.then(|| event.text(Top::AuditId).map(std::borrow::Cow::into_owned)).flatten(),
-            },
+impl<'a> Case<'_, 'a> {
+    /// Evaluates the programs in `live`, emits what matches and counts what cannot be told.
+    pub(crate) fn judge(&self, live: &Mask, memo: &mut Memo<'a>, tally: &mut Tally, out: &mut Vec<Emitted>) {
+        let engine = self.engine;
+        let mut shared = None;
+        let mut unknown = Vec::new();
+        for index in members(live) {
+            match engine.tests.eval(&engine.programs[index].rule.condition, self.event, memo) {
+                Tri::False => {}
+                Tri::Unknown => unknown.push(index as u32),
+                Tri::True => {
+                    let shared = shared.get_or_insert_with(|| self.share());
+                    self.matched(&engine.programs[index], index as u32, shared, memo, out);
+                }
+            }
+        }
+        for index in &unknown {
+            *tally.blind.entry(*index).or_default() += 1;
+        }
+        if !unknown.is_empty() && (self.event.damage.any() || self.truncated()) {
+            let shared = shared.get_or_insert_with(|| self.share());
+            out.push(Emitted::Alert(Box::new(integrity::partial_event(
+                self,
+                &unknown,
+                shared.identity,
+                shared.evidence.clone(),
+            ))));
         }
     }
-}
 
-/// Evaluates the programs in `live` and emits what matches.
-#[allow(clippy::too_many_arguments)] // one call site; a struct would only rename the arguments
-pub(crate) fn run(
-    engine: &Engine,
-    event: &Event<'_>,
-    live: &Mask,
-    time: Option<Nanos>,
-    place: Place<'_>,
-    judged: bool,
-    tally: &mut Tally,
-    out: &mut Vec<Emitted>,
-) {
-    let mut memo = Memo::new(&engine.tests);
-    let mut shared = None;
-    let mut unknown = Vec::new();
-    for index in members(live) {
-        match memo.eval(&engine.detectors[index].condition, event) {
-            Tri::False => {}
-            Tri::Unknown => unknown.push(index as u32),
-            Tri::True => {
-                let shared = shared.get_or_insert_with(|| Shared::of(event, time, place));
-                emit(engine, index, event, time, shared, &mut memo, out);
+    /// True if the API server itself dropped the bodies.
+    pub(crate) fn truncated(&self) -> bool {
+        self.event
+            .annotation("audit.k8s.io/truncated")
+            .and_then(Node::text)
+            .is_some_and(|text| text == "true")
+    }
+
+    fn share(&self) -> Shared {
+        let audit = self.event.stream == Stream::Audit;
+        let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
+        let audit_id = || self.event.text(Top::AuditId).map(|id| report::bounded(&id));
+        Shared {
+            identity: identity::of(self.event),
+            evidence: Evidence {
+                input: self.place.input.to_owned(),
+                offset: self.place.offset,
+                length: self.place.length,
+                sha256: hex(&digest),
+                time: time::format(self.time.unwrap_or_default()),
+                audit_id: audit.then(audit_id).flatten(),
+            },
+            digest,
+        }
+    }
+
+    fn matched(
+        &self,
+        program: &Program,
+        index: u32,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+        out: &mut Vec<Emitted>,
+    ) {
+        let tests = &self.engine.tests;
+        if program.exceptions.iter().any(|exception| tests.eval(exception, self.event, memo) == Tri::True) {
+            return;
+        }
+        for feed in &program.feeds {
+            out.extend(self.step(feed, shared, memo).map(Emitted::Step));
+        }
+        if program.alerts {
+            let alert = self.alert(program, shared, memo);
+            let time = self.time.unwrap_or_default();
+            out.push(Emitted::Alert(Box::new(Found { time, detector: index, alert })));
+        }
+    }
+
+    fn step(&self, feed: &Feed, shared: &Shared, memo: &mut Memo<'a>) -> Option<Step> {
+        let place = correlate::Place {
+            input: self.place.input,
+            offset: self.place.offset,
+            length: self.place.length,
+            sha256: shared.digest,
+            audit_id: shared.evidence.audit_id.as_deref(),
+        };
+        feed.builder.build(self.time.unwrap_or_default(), &shared.identity, &place, |field| {
+            let value = self.engine.tests.value(feed.fields[field], self.event, memo);
+            match value.display() {
+                text if text.is_empty() => Value::Absent,
+                text => Value::Text(Cow::Owned(redact::scrub(&text).into_owned())),
+            }
+        })
+    }
+
+    fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
+        let about = &program.rule.about;
+        let tests = &self.engine.tests;
+        let shown = |field: Field, memo: &mut Memo<'a>| {
+            report::bounded(&tests.value(field, self.event, memo).display())
+        };
+        let facts = about.message.iter().flat_map(Template::fields);
+        let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
+        let message = match &about.message {
+            Some(template) => redact::scrub(&template.render(tests, self.event, memo)).into_owned(),
+            None => self.plain_message(&about.title),
+        };
+        let verdict = Verdict {
+            uuid: report::uuid(&about.name, &about.logic, &shared.identity),
+            detector: &about.name,
+            title: &about.title,
+            level: self.level(program, memo),
+            tags: &about.tags,
+            message,
+            facts,
+        };
+        report::alert(self.event, verdict, self.time.unwrap_or_default(), shared.evidence.clone())
+    }
+
+    /// What a rule without a message says: its title, who, what and where.
+    fn plain_message(&self, title: &str) -> String {
+        let shown = |fact| report::shown(self.event, fact);
+        match self.event.stream {
+            Stream::Falco => format!(
+                "{title} (rule={} ns={} pod={})",
+                shown("falco.rule"),
+                shown("target.namespace"),
+                shown("target.name")
+            ),
+            Stream::Audit => {
+                let verb = text_of(self.event.node(Top::Verb));
+                format!(
+                    "{title} (user={} verb={} resource={} ns={} name={})",
+                    shown("actor.name"),
+                    report::bounded(&verb),
+                    shown("target.type"),
+                    shown("target.namespace"),
+                    shown("target.name")
+                )
             }
         }
     }
-    let _ = judged;
-    for index in &unknown {
-        *tally.blind.entry(*index).or_default() += 1;
+
+    /// The operator's level, else the first grade that holds, else the detector's; a Falco alert of priority Critical or worse
+    /// raises a mapped runtime detector by one step.
+    fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
+        let rule = &program.rule;
+        if let Some(level) = program.level {
+            return level;
+        }
+        let mut holds = |when| self.engine.tests.eval(when, self.event, memo) == Tri::True;
+        let graded = rule.grades.iter().find(|grade| holds(&grade.when));
+        let level = graded.map_or(rule.about.level, |grade| grade.level);
+        let runtime = rule.about.name.starts_with("runtime/") && rule.about.name != "runtime/unmapped-rule";
+        let grave = || {
+            let priority = text_of(self.event.node(Top::Priority)).to_ascii_lowercase();
+            matches!(&*priority, "critical" | "alert" | "emergency")
+        };
+        if runtime && rule.stream == Stream::Falco && grave() { level.raised() } else { level }
     }
+}
+
+/// SHA-256, hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
+        hex
+    })
 }
 
 /// The programs in a set, in order.
@@ -140,16 +274,4 @@ fn members(mask: &Mask) -> impl Iterator<Item = usize> {
             })
         })
     })
-}
-
-fn emit(
-    engine: &Engine,
-    index: usize,
-    event: &Event<'_>,
-    time: Option<Nanos>,
-    shared: &Shared,
-    memo: &mut Memo<'_>,
-    out: &mut Vec<Emitted>,
-) {
-    let _ = (engine, index, event, time, shared, memo, out, Found::clone, StepBuilder::default);
 }

@@ -14,7 +14,8 @@ use crate::event::time::{self, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::Parts;
 use crate::index::{self, Lookup, Mask, Table};
-use crate::judge;
+use crate::judge::{self, Case};
+use crate::program::Memo;
 use crate::scan::{Doc, Health, Kind, Marks, Node};
 use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
 
@@ -25,22 +26,17 @@ pub struct Worker<'e> {
     carried: Marks,
     routes: Routes,
     counts: Counts,
+    memo: Memo<'static>,
 }
 
 /// The index tables and the scratch that lookups use.
 struct Routes {
-    shapes: Table<Shape>,
+    shapes: Table<()>,
     clients: Table<Client>,
     notes: Table<()>,
     rules: Table<()>,
     key: Vec<u8>,
     live: Mask,
-}
-
-/// What is kept with a request's shape.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    judged: bool,
 }
 
 /// What is kept with a client: whom its events count for, and how many came since the last drain.
@@ -106,6 +102,7 @@ impl<'e> Worker<'e> {
                 live: index::empty(engine.programs()),
             },
             counts: Counts::default(),
+            memo: Memo::default(),
         }
     }
 
@@ -123,7 +120,7 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, Extent::Whole, out) {
+            if !self.document(&marks, health, place, None, out) {
                 open = Some(start);
                 break;
             }
@@ -142,17 +139,26 @@ impl<'e> Worker<'e> {
         let place = Place { input: origin.input, offset: origin.offset, length, bytes };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
-        let extent = if extent == Extent::Whole { Extent::Fragment } else { extent };
-        self.document(&marks, health, place, extent, out);
+        if extent == Extent::Fragment {
+            self.counts.tally.bad += 1;
+        }
+        self.document(&marks, health, place, Some(extent), out);
         self.marks = marks;
     }
 
-    /// Judges the values of one marked document. False, and nothing judged, if it is a line that opens a value and does not
-    /// close it.
-    fn document(&mut self, marks: &Marks, health: Health, place: Place<'_>, extent: Extent, out: &mut Vec<Emitted>) -> bool {
+    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. False, and nothing
+    /// judged, if it is a line that opens a value and does not close it.
+    fn document(
+        &mut self,
+        marks: &Marks,
+        health: Health,
+        place: Place<'_>,
+        framed: Option<Extent>,
+        out: &mut Vec<Emitted>,
+    ) -> bool {
         let Some(start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
         let doc = Doc::new(place.bytes, marks);
-        let damage = damage_of(place.bytes, health, extent);
+        let damage = damage_of(place.bytes, health, framed);
         match place.bytes[start] {
             b'{' | b'[' => {}
             0xEF if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") => {}
@@ -163,7 +169,7 @@ impl<'e> Worker<'e> {
         }
         let mut at = start as u32;
         while let Some(value) = doc.value_from(at) {
-            if !value.complete() && extent == Extent::Whole {
+            if framed.is_none() && !value.complete() {
                 return false;
             }
             let whole = value.start() as usize == start && value.end() as usize == place.bytes.len();
@@ -216,7 +222,14 @@ impl<'e> Worker<'e> {
         }
     }
 
-    fn object(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
+    fn object(
+        &mut self,
+        value: Node<'_>,
+        place: Place<'_>,
+        damage: Damage,
+        via: Via,
+        out: &mut Vec<Emitted>,
+    ) {
         let engine = self.engine;
         let mut event = Event::skim(value, &engine.settings);
         event.damage = event.damage.with(damage);
@@ -245,7 +258,14 @@ impl<'e> Worker<'e> {
     }
 
     /// Judges what a carrier carries; a carrier whose text turns out to be no JSON is an unrecognised record.
-    fn unwrap(&mut self, event: &Event<'_>, key: Top, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+    fn unwrap(
+        &mut self,
+        event: &Event<'_>,
+        key: Top,
+        place: Place<'_>,
+        damage: Damage,
+        out: &mut Vec<Emitted>,
+    ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
             return self.object(node, place, damage, Via::Carrier, out);
@@ -261,10 +281,8 @@ impl<'e> Worker<'e> {
         self.counts.audit(event, via);
         let time = event_time(event);
         self.counts.time(time);
-        let Some(judged) = self.route_audit(event) else { return };
-        if self.engine.in_range(time) {
-            judge::run(self.engine, event, &self.routes.live, time, place, judged, &mut self.counts.tally, out);
-        }
+        self.route_audit(event);
+        self.judge(event, time, place, out);
     }
 
     fn falco(&mut self, event: &Event<'_>, place: Place<'_>, out: &mut Vec<Emitted>) {
@@ -276,23 +294,28 @@ impl<'e> Worker<'e> {
             return;
         }
         self.route_falco(event);
-        if self.engine.in_range(time) && any(&self.routes.live) {
-            judge::run(self.engine, event, &self.routes.live, time, place, true, &mut self.counts.tally, out);
-        }
+        self.judge(event, time, place, out);
     }
 
-    /// Leaves in `routes.live` the programs that may match. `None` if there is none; else whether the record is the one of its
-    /// request that is judged.
-    fn route_audit(&mut self, event: &Event<'_>) -> Option<bool> {
+    fn judge(&mut self, event: &Event<'_>, time: Option<Nanos>, place: Place<'_>, out: &mut Vec<Emitted>) {
+        if !any(&self.routes.live) || !self.engine.in_range(time) {
+            return;
+        }
+        let mut memo = std::mem::take(&mut self.memo).renew();
+        let case = Case { engine: self.engine, event, time, place };
+        case.judge(&self.routes.live, &mut memo, &mut self.counts.tally, out);
+        self.memo = memo.renew();
+    }
+
+    /// Leaves in `routes.live` the programs that may match.
+    fn route_audit(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
-        let judged = routes.by_shape(engine, event);
+        routes.by_shape(engine, event);
         routes.by_client(engine, event, counts);
-        if !any(&routes.live) {
-            return None;
+        if any(&routes.live) {
+            routes.by_notes(engine, event);
         }
-        routes.by_notes(engine, event);
-        any(&routes.live).then_some(judged)
     }
 
     fn route_falco(&mut self, event: &Event<'_>) {
@@ -361,33 +384,25 @@ impl<'i> Place<'i> {
 }
 
 impl Routes {
-    /// Clears the programs that the request's shape refutes; returns whether this record of the request is judged.
-    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) -> bool {
+    /// Clears the programs that the request's shape refutes, and on records that are not judged all but those that name
+    /// `stage`.
+    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
         let Routes { shapes, key, live, .. } = self;
+        let restrict = |mask: &mut Mask| {
+            if !judge::is_judged(event) {
+                and(mask, &engine.stage_programs);
+            }
+        };
         match shapes.find(key) {
-            Lookup::Known(id) => {
-                let entry = shapes.entry(id);
-                and(live, &entry.mask);
-                entry.extra.judged
-            }
+            Lookup::Known(id) => and(live, &shapes.entry(id).mask),
             Lookup::Again(hash) => {
-                let judged = judge::is_judged(event);
                 let mut mask = engine.standing(event, Parts::SHAPE);
-                if !judged {
-                    and(&mut mask, &engine.stage_programs);
-                }
+                restrict(&mut mask);
                 and(live, &mask);
-                shapes.insert(hash, key, mask, Shape { judged }, &mut |_| {});
-                judged
+                shapes.insert(hash, key, mask, (), &mut |()| {});
             }
-            Lookup::New => {
-                let judged = judge::is_judged(event);
-                if !judged {
-                    and(live, &engine.stage_programs);
-                }
-                judged
-            }
+            Lookup::New => restrict(live),
         }
     }
 
@@ -451,8 +466,7 @@ const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     key.clear();
     let object = event.object_ref();
-    let raw = |node: Option<Node<'_>>| node.map_or(&b""[..], |n| n.str_raw().unwrap_or_else(|| n.raw()));
-    let filled = |node: Option<Node<'_>>| u8::from(!raw(node).is_empty());
+    let filled = |node: Option<Node<'_>>| u8::from(!spelled(node).is_empty());
     let status = judge::status(event);
     let flags = filled(object.namespace)
         | filled(object.name) << 1
@@ -462,12 +476,17 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
         | u8::from(event.damage.any()) << 5;
     key.push(flags);
     for top in [Top::Verb, Top::Stage, Top::Level] {
-        push(key, event.node(top).map(|n| n.str_raw().unwrap_or_else(|| n.raw())));
+        push(key, event.node(top).map(|node| spelled(Some(node))));
     }
     push(key, status.code);
     for node in [object.group, object.resource, object.subresource] {
-        push(key, Some(raw(node)));
+        push(key, Some(spelled(node)));
     }
+}
+
+/// A text's bytes between the quotes, or those of any other value; nothing of what is not there.
+fn spelled(node: Option<Node<'_>>) -> &[u8] {
+    node.map_or(b"", |node| node.str_raw().unwrap_or_else(|| node.raw()))
 }
 
 /// A dry run says so in the query or, for deletes, in the body. Being wrong here only costs a wider class.
@@ -475,7 +494,9 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
     let verb = event.raw(Top::Verb).unwrap_or_default();
     let reads = matches!(verb, b"get" | b"list" | b"watch");
     let says = |node: Option<Node<'_>>| node.is_some_and(|n| memmem::find(n.raw(), b"dry").is_some());
-    !reads && (says(event.node(Top::RequestUri)) || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
+    !reads
+        && (says(event.node(Top::RequestUri))
+            || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
 }
 
 /// User, impersonated user, user agent and addresses, as one key.
@@ -512,11 +533,11 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
-fn damage_of(bytes: &[u8], health: Health, extent: Extent) -> Damage {
+fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,
-        oversize: matches!(extent, Extent::Oversize { .. }),
+        oversize: matches!(framed, Some(Extent::Oversize { .. })),
         ..Damage::default()
     }
 }

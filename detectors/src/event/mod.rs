@@ -13,7 +13,7 @@ use crate::settings::Settings;
 
 pub mod frame;
 pub mod identity;
-
+pub mod record;
 pub mod time;
 
 /// Which sensor an event comes from.
@@ -133,6 +133,19 @@ impl Damage {
     /// True if anything is wrong.
     pub fn any(self) -> bool {
         self != Damage::default()
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn with(self, other: Damage) -> Damage {
+        Damage {
+            duplicate_key: self.duplicate_key | other.duplicate_key,
+            encoding: self.encoding | other.encoding,
+            control: self.control | other.control,
+            cut: self.cut | other.cut,
+            syntax: self.syntax | other.syntax,
+            oversize: self.oversize | other.oversize,
+        }
     }
 
     /// Short names of what is wrong, for integrity alerts and the summary.

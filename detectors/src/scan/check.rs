@@ -1,30 +1,36 @@
 //! Is a document well-formed? A walk over every token, with one bit of stack for each open bracket.
 
 use super::cursor::{Doc, is_literal};
-use super::text::{is_number, is_string_inside};
+use super::text::{has_known_escapes, is_number};
 
 /// True if the document is one JSON value and nothing else, as `serde_json` would have it when it ignores the value:
 /// brackets that match, strings with known escapes and no raw control bytes, commas, colons, literals and numbers. UTF-8
 /// and the pairing of surrogates are not looked at. Depth costs one bit a level.
 pub fn is_well_formed(doc: Doc<'_>) -> bool {
-    walk(doc).is_some()
+    // Outside strings a backslash is wrong anyway, so that one pass over the document does for all strings.
+    has_known_escapes(doc.bytes()) && walk(doc, has_control(doc.bytes())).is_some()
 }
 
-/// `None` at the first fault.
-fn walk(doc: Doc<'_>) -> Option<()> {
+fn has_control(bytes: &[u8]) -> bool {
+    // Unlike a search, a minimum has no way out early, and so is a matter of vectors.
+    bytes.iter().fold(u8::MAX, |least, &byte| least.min(byte)) < 0x20
+}
+
+/// `None` at the first fault. `control` tells whether strings may hold control bytes.
+fn walk(doc: Doc<'_>, control: bool) -> Option<()> {
     let bytes = doc.bytes();
     let mut nesting = Nesting::default();
     let mut at = doc.skip_blanks(0);
     loop {
         at = match bytes.get(at)? {
-            b'"' => string(doc, at)?,
+            b'"' => string(doc, control, at)?,
             &open @ (b'{' | b'[') => {
                 let inside = doc.skip_blanks(at + 1);
                 if bytes.get(inside) == Some(&closing(open == b'{')) {
                     inside + 1
                 } else {
                     nesting.push(open == b'{');
-                    at = if open == b'{' { key(doc, inside)? } else { inside };
+                    at = if open == b'{' { key(doc, control, inside)? } else { inside };
                     continue;
                 }
             }
@@ -40,7 +46,7 @@ fn walk(doc: Doc<'_>) -> Option<()> {
                 b',' => {
                     at = doc.skip_blanks(at + 1);
                     if object {
-                        at = key(doc, at)?;
+                        at = key(doc, control, at)?;
                     }
                     break;
                 }
@@ -59,17 +65,18 @@ fn closing(object: bool) -> u8 {
 }
 
 /// The offset after the string at `at`.
-fn string(doc: Doc<'_>, at: usize) -> Option<usize> {
+fn string(doc: Doc<'_>, control: bool, at: usize) -> Option<usize> {
     let close = doc.quote_from(at + 1)?;
-    is_string_inside(doc.bytes().get(at + 1..close)?).then_some(close + 1)
+    let sound = !control || !has_control(doc.bytes().get(at..close)?);
+    sound.then_some(close + 1)
 }
 
 /// The offset of the value that belongs to the key at `at`.
-fn key(doc: Doc<'_>, at: usize) -> Option<usize> {
+fn key(doc: Doc<'_>, control: bool, at: usize) -> Option<usize> {
     if doc.bytes().get(at) != Some(&b'"') {
         return None;
     }
-    let colon = doc.skip_blanks(string(doc, at)?);
+    let colon = doc.skip_blanks(string(doc, control, at)?);
     (doc.bytes().get(colon) == Some(&b':')).then(|| doc.skip_blanks(colon + 1))
 }
 

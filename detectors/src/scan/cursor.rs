@@ -56,14 +56,14 @@ impl<'a> Doc<'a> {
 
     /// The first value after whitespace; `None` if there is nothing else. What follows the value isn't looked at.
     pub fn root(self) -> Option<Node<'a>> {
-        let start = self.skip_blanks(0);
-        (start < self.bytes.len()).then(|| self.value(start))
+        self.value_from(0)
     }
 
     /// The first value at or after `from`, past whitespace; `from` must lie outside strings.
     pub fn value_from(self, from: u32) -> Option<Node<'a>> {
         let start = self.skip_blanks(from as usize);
-        (start < self.bytes.len()).then(|| self.value(start))
+        // A walk over the value needs no end, so the end waits until somebody asks.
+        (start < self.bytes.len()).then_some(Node { doc: self, start: start as u32, end: UNKNOWN })
     }
 
     /// The value with this span, which a [`Node`] of this document had. Any other span gives some node within the
@@ -73,21 +73,27 @@ impl<'a> Doc<'a> {
         Node { doc: self, start: start.min(end), end }
     }
 
+    /// The quotes of the 64 bytes from `from` on.
+    #[inline]
+    fn quotes(self, from: usize) -> Option<u64> {
+        // The marks end with an empty block, so that there is always a next one.
+        let [block, next] = self.blocks.get(from / BLOCK..)?.first_chunk()?;
+        let shift = from % BLOCK;
+        Some(block.quotes >> shift | next.quotes << 1 << (BLOCK - 1 - shift))
+    }
+
     /// The first unescaped quote at or after `from`.
     #[inline]
     pub(super) fn quote_from(self, from: usize) -> Option<usize> {
-        let mut index = from / BLOCK;
-        let rest = self.blocks.get(index)?.quotes >> (from % BLOCK);
-        if rest != 0 {
-            return Some(from + rest.trailing_zeros() as usize);
-        }
-        loop {
-            index += 1;
-            let quotes = self.blocks.get(index)?.quotes;
-            if quotes != 0 {
-                return Some(index * BLOCK + quotes.trailing_zeros() as usize);
-            }
-        }
+        let near = self.quotes(from)?;
+        if near != 0 { Some(from + near.trailing_zeros() as usize) } else { self.far_quote(from / BLOCK + 1) }
+    }
+
+    /// The first unescaped quote from block `index` on.
+    fn far_quote(self, index: usize) -> Option<usize> {
+        let rest = self.blocks.get(index..)?;
+        let past = rest.iter().position(|block| block.quotes != 0)?;
+        Some((index + past) * BLOCK + rest[past].quotes.trailing_zeros() as usize)
     }
 
     /// The first quote or bracket at or after `from`, or the end.
@@ -104,33 +110,21 @@ impl<'a> Doc<'a> {
         self.bytes.len()
     }
 
-    /// The offset after the bracket that closes the one at `open`, or the end.
+    /// Opens less closes before `at`.
     #[inline]
-    fn container_end(self, open: usize) -> Option<usize> {
-        let index = open / BLOCK;
-        let block = self.blocks.get(index)?;
-        let shift = open % BLOCK;
-        let depth = match close_in(block.opens >> shift, block.closes >> shift, 0) {
-            Ok(place) => return Some(open + place + 1),
-            Err(depth) => depth,
-        };
-        // Depths are counted from the document's start, so that one comparison tells whether a block can matter.
-        let rest = self.blocks.get(index + 1..)?;
-        let outside = rest.first()?.depth - depth;
-        for (past, block) in rest.iter().enumerate() {
-            if block.floor <= outside
-                && let Ok(place) = close_in(block.opens, block.closes, block.depth - outside)
-            {
-                return Some((index + 1 + past) * BLOCK + place + 1);
-            }
-        }
-        None
+    fn depth_at(self, at: usize) -> i32 {
+        let Some(block) = self.blocks.get(at / BLOCK) else { return 0 };
+        let before = (1 << (at % BLOCK)) - 1;
+        block.depth + (block.opens & before).count_ones() as i32 - (block.closes & before).count_ones() as i32
     }
 
     /// The first byte at or after `from` that isn't whitespace.
-    pub(super) fn skip_blanks(self, from: usize) -> usize {
-        let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        from + self.bytes.iter().skip(from).take_while(blank).count()
+    #[inline]
+    pub(super) fn skip_blanks(self, mut from: usize) -> usize {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(from) {
+            from += 1;
+        }
+        from
     }
 
     /// The end of the number, literal or garbage at `start`.
@@ -145,17 +139,15 @@ impl<'a> Doc<'a> {
         end
     }
 
-    /// The value at `start`, which lies outside strings.
+    /// The end of the value at `start`, which lies outside strings at depth `outside`.
     #[inline]
-    fn value(self, start: usize) -> Node<'a> {
+    fn value_end(self, start: usize, outside: i32) -> usize {
         let end = match self.bytes.get(start) {
             Some(b'"') => self.quote_from(start + 1).map(|close| close + 1),
-            Some(b'{' | b'[') => self.container_end(start),
+            Some(b'{' | b'[') => container_end(self.blocks, start, outside),
             _ => Some(self.scalar_end(start)),
         };
-        // Marks of other bytes may point past the end.
-        let end = end.unwrap_or(usize::MAX).min(self.bytes.len());
-        Node { doc: self, start: start as u32, end: end as u32 }
+        end.unwrap_or(self.bytes.len())
     }
 
     fn has_quote(self, at: usize) -> bool {
@@ -163,19 +155,62 @@ impl<'a> Doc<'a> {
     }
 }
 
-/// Where in a block `depth` falls to zero, or the depth that the block ends with.
-#[inline]
-fn close_in(opens: u64, closes: u64, mut depth: i32) -> Result<usize, i32> {
-    let mut both = opens | closes;
-    while both != 0 {
-        let bit = both & both.wrapping_neg();
-        depth += if opens & bit != 0 { 1 } else { -1 };
-        if depth <= 0 {
-            return Ok(both.trailing_zeros() as usize);
-        }
-        both ^= bit;
+/// The offset after the bracket that closes the one at `open`, which is where the depth falls to `outside` again.
+#[inline(never)]
+fn container_end(blocks: &[Block], open: usize, outside: i32) -> Option<usize> {
+    let index = open / BLOCK;
+    let block = blocks.get(index)?;
+    let past_open = u64::MAX << 1 << (open % BLOCK);
+    if let Some(place) = fall(block.opens & past_open, block.closes & past_open, 1) {
+        return Some(index * BLOCK + place + 1);
     }
-    Err(depth)
+    // Depths are counted from the document's start, so one comparison tells whether the end can be in a block.
+    for (past, block) in blocks.get(index + 1..)?.iter().enumerate() {
+        if block.floor <= outside
+            && let Some(place) = fall(block.opens, block.closes, block.depth - outside)
+        {
+            return Some((index + 1 + past) * BLOCK + place + 1);
+        }
+    }
+    None
+}
+
+/// Where in a block the depth, `depth` at its beginning, falls to zero.
+#[inline]
+fn fall(opens: u64, mut closes: u64, depth: i32) -> Option<usize> {
+    // From depth n it takes n closes at least, so only the n-th can be the one; the opens before it tell how many
+    // more it takes.
+    let mut missing = depth;
+    let mut passed = 0;
+    loop {
+        for _ in 1..missing {
+            if closes == 0 {
+                break;
+            }
+            closes &= closes - 1;
+        }
+        if closes == 0 {
+            return None;
+        }
+        passed += missing;
+        let close = closes & closes.wrapping_neg();
+        missing = depth + (opens & (close - 1)).count_ones() as i32 - passed;
+        if missing <= 0 {
+            return Some(close.trailing_zeros() as usize);
+        }
+        closes ^= close;
+    }
+}
+
+/// The offset of the first bit, when bit 0 is byte `from`.
+#[inline]
+fn first_of(bits: u64, from: usize) -> Option<usize> {
+    (bits != 0).then(|| from + bits.trailing_zeros() as usize)
+}
+
+#[inline]
+fn without_first(bits: u64) -> u64 {
+    bits & bits.wrapping_sub(1)
 }
 
 #[inline]
@@ -186,6 +221,9 @@ fn is_delimiter(byte: u8) -> bool {
 pub(super) fn is_literal(raw: &[u8]) -> bool {
     matches!(raw, b"true" | b"false" | b"null")
 }
+
+/// An end that nobody has asked for yet.
+const UNKNOWN: u32 = u32::MAX;
 
 /// A value: a span of the document.
 #[derive(Clone, Copy, Debug)]
@@ -198,10 +236,13 @@ pub struct Node<'a> {
 impl<'a> Node<'a> {
     /// What the value is. Brackets and strings go by their first byte, the rest by its full spelling.
     pub fn kind(self) -> Kind {
+        match self.first() {
+            Some(b'{') => return Kind::Object,
+            Some(b'[') => return Kind::Array,
+            Some(b'"') => return Kind::String,
+            _ => {}
+        }
         match self.raw() {
-            [b'{', ..] => Kind::Object,
-            [b'[', ..] => Kind::Array,
-            [b'"', ..] => Kind::String,
             b"true" => Kind::True,
             b"false" => Kind::False,
             b"null" => Kind::Null,
@@ -225,17 +266,31 @@ impl<'a> Node<'a> {
     /// The offset after the value; the document's end if the value is cut off.
     #[inline]
     pub fn end(self) -> u32 {
-        self.end
+        if self.end == UNKNOWN { self.find_end() } else { self.end }
+    }
+
+    #[cold]
+    fn find_end(self) -> u32 {
+        let start = self.start as usize;
+        self.doc.value_end(start, self.doc.depth_at(start)) as u32
+    }
+
+    #[inline]
+    fn first(self) -> Option<u8> {
+        let empty = self.start == self.end;
+        self.doc.bytes.get(self.start as usize).copied().filter(|_| !empty)
     }
 
     /// False if the document ends inside this value. A number at the very end counts as cut off unless it is the root.
     pub fn complete(self) -> bool {
-        let (start, end) = (self.start as usize, self.end as usize);
+        let (start, end) = (self.start as usize, self.end() as usize);
         if end < self.doc.bytes.len() {
             return true;
         }
         match self.kind() {
-            Kind::Object | Kind::Array => self.doc.container_end(start).is_some(),
+            Kind::Object | Kind::Array => {
+                container_end(self.doc.blocks, start, self.doc.depth_at(start)).is_some()
+            }
             Kind::String => self.doc.quote_from(start + 1).is_some(),
             Kind::True | Kind::False | Kind::Null => true,
             Kind::Number => self.doc.skip_blanks(0) == start,
@@ -246,7 +301,7 @@ impl<'a> Node<'a> {
     /// The value's bytes, quotes or brackets included.
     #[inline]
     pub fn raw(self) -> &'a [u8] {
-        self.doc.bytes.get(self.start as usize..self.end as usize).unwrap_or_default()
+        self.doc.bytes.get(self.start as usize..self.end() as usize).unwrap_or_default()
     }
 
     /// The members of an object, in order, duplicates included; nothing if the value is no object.
@@ -350,6 +405,8 @@ struct Walk<'a> {
     /// What stands before the next element: the opening bracket, and after it a comma. `OVER` when nothing comes.
     before: u8,
     damaged: bool,
+    /// The depth between the brackets.
+    depth: i32,
 }
 
 /// No separator: the walk is over.
@@ -358,28 +415,36 @@ const OVER: u8 = 0;
 impl<'a> Walk<'a> {
     #[inline]
     fn over(node: Node<'a>, open: u8) -> Self {
-        let at = node.start as usize;
-        if node.raw().first() == Some(&open) {
-            Self { doc: node.doc, at, before: open, damaged: false }
+        let doc = node.doc;
+        if node.first() == Some(open) {
+            let at = node.start as usize;
+            Self { doc, at, before: open, damaged: false, depth: doc.depth_at(at) + 1 }
         } else {
-            Self { doc: node.doc, at: node.doc.bytes.len(), before: OVER, damaged: false }
+            Self { doc, at: doc.bytes.len(), before: OVER, damaged: false, depth: 0 }
         }
     }
 
-    /// Two bytes, if the document has them.
+    /// The two bytes at `at`, if the document has them.
     #[inline]
-    fn pair(&self, at: usize) -> Option<[u8; 2]> {
-        self.doc.bytes.get(at..)?.first_chunk().copied()
+    fn pair(&self, at: usize) -> Option<&'a [u8; 2]> {
+        self.doc.bytes.get(at..at + 2)?.first_chunk()
+    }
+
+    /// The value from `start`, and the walk moved past it to `end`.
+    #[inline]
+    fn take(&mut self, start: usize, end: usize) -> Node<'a> {
+        // Marks of other bytes may point past the end.
+        self.at = end.min(self.doc.bytes.len());
+        self.before = b',';
+        Node { doc: self.doc, start: start as u32, end: self.at as u32 }
     }
 
     /// The value at `start`, and the walk moved past it.
     #[inline]
-    fn take(&mut self, start: usize) -> Node<'a> {
-        let value = self.doc.value(start);
-        self.at = value.end as usize;
-        self.before = b',';
-        self.damaged |= value.start == value.end;
-        value
+    fn take_value(&mut self, start: usize) -> Node<'a> {
+        let end = self.doc.value_end(start, self.depth);
+        self.damaged |= start == end;
+        self.take(start, end)
     }
 
     /// Moves to the first byte of the next element, past blanks and the comma. `None` ends the walk, at the closing
@@ -418,7 +483,7 @@ impl<'a> Walk<'a> {
     fn pass_garbage(&mut self, byte: u8) {
         self.damaged = true;
         self.at = if matches!(byte, b'{' | b'[') {
-            self.doc.container_end(self.at).unwrap_or(self.doc.bytes.len())
+            container_end(self.doc.blocks, self.at, self.depth).unwrap_or(self.doc.bytes.len())
         } else {
             self.doc.mark_from(self.at + 1)
         };
@@ -436,13 +501,12 @@ impl<'a> Members<'a> {
         self.0.damaged
     }
 
-    /// A member that is not written in the usual form, or the end.
+    /// A member that is not written in the usual form, or the end. By value, so that the walk of the usual form can
+    /// live in registers.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<(Key<'a>, Node<'a>)> {
-        let walk = &mut self.0;
-        loop {
-            let byte = walk.next_start(b'}')?;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<(Key<'a>, Node<'a>)>) {
+        while let Some(byte) = walk.next_start(b'}') {
             // Whatever comes next, a comma has been seen to or missed.
             walk.before = b',';
             if byte != b'"' || !walk.doc.has_quote(walk.at) {
@@ -458,29 +522,45 @@ impl<'a> Members<'a> {
             if walk.doc.bytes.get(walk.at) == Some(&b':') {
                 let key = Key { raw: walk.doc.bytes.get(open..close).unwrap_or_default() };
                 let start = walk.doc.skip_blanks(walk.at + 1);
-                return Some((key, walk.take(start)));
+                let value = walk.take_value(start);
+                return (walk, Some((key, value)));
             }
             walk.damaged = true;
         }
+        (walk, None)
     }
 }
 
 impl<'a> Iterator for Members<'a> {
     type Item = (Key<'a>, Node<'a>);
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "kept in registers, the walk takes three quarters of the time")]
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let walk = &mut self.0;
-        if let Some([before, b'"']) = walk.pair(walk.at)
-            && before == walk.before
-            && let Some(close) = walk.doc.quote_from(walk.at + 2)
+        let at = walk.at;
+        let open = at + 2;
+        if let Some([before, b'"']) = walk.pair(at)
+            && *before == walk.before
+            && let Some(quotes) = walk.doc.quotes(open)
+            && let Some(close) = first_of(quotes, open).or_else(|| walk.doc.quote_from(open))
             && let Some([b':', first]) = walk.pair(close + 1)
-            && first > b' '
-            && let Some(raw) = walk.doc.bytes.get(walk.at + 2..close)
+            && *first > b' '
+            && let Some(raw) = walk.doc.bytes.get(open..close)
         {
-            return Some((Key { raw }, walk.take(close + 2)));
+            let key = Key { raw };
+            // When key and value stand within 64 bytes, the value's end is known by now.
+            let third = without_first(without_first(quotes));
+            if *first == b'"'
+                && let Some(end) = first_of(third, open)
+            {
+                return Some((key, walk.take(close + 2, end + 1)));
+            }
+            return Some((key, walk.take_value(close + 2)));
         }
-        self.next_slow()
+        let (walk, member) = Self::next_slow(self.0);
+        self.0 = walk;
+        member
     }
 }
 
@@ -500,32 +580,40 @@ impl<'a> Items<'a> {
     /// An item that is not written in the usual form, or the end.
     #[cold]
     #[inline(never)]
-    fn next_slow(&mut self) -> Option<Node<'a>> {
-        let walk = &mut self.0;
-        while let b':' | b'"' = walk.next_start(b']')?
-            && !walk.doc.has_quote(walk.at)
-        {
-            walk.damaged = true;
-            walk.before = b',';
-            walk.at += 1;
+    fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
+        loop {
+            match walk.next_start(b']') {
+                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
+                    walk.damaged = true;
+                    walk.before = b',';
+                    walk.at += 1;
+                }
+                Some(_) => {
+                    let value = walk.take_value(walk.at);
+                    return (walk, Some(value));
+                }
+                None => return (walk, None),
+            }
         }
-        Some(walk.take(walk.at))
     }
 }
 
 impl<'a> Iterator for Items<'a> {
     type Item = Node<'a>;
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "kept in registers, the walk takes three quarters of the time")]
+    #[inline(always)]
     fn next(&mut self) -> Option<Node<'a>> {
         let walk = &mut self.0;
-        if let Some([before, first]) = walk.pair(walk.at)
+        if let Some(&[before, first]) = walk.pair(walk.at)
             && before == walk.before
             && (matches!(first, b'"' | b'{' | b'[') || !is_delimiter(first))
         {
-            return Some(walk.take(walk.at + 1));
+            return Some(walk.take_value(walk.at + 1));
         }
-        self.next_slow()
+        let (walk, item) = Self::next_slow(self.0);
+        self.0 = walk;
+        item
     }
 }
 

@@ -47,20 +47,34 @@ impl State {
         Self { escaped: 0, inside: 0, depth: 0, health: Health::default(), newline: None }
     }
 
+    /// A block after the last, without any marks.
+    pub(super) fn empty_block(&self) -> Block {
+        Block { depth: self.depth, floor: self.depth, ..Block::default() }
+    }
+
     /// Health of a document that ends here.
     pub(super) fn finish(self) -> Health {
         Health { open_string: self.inside != 0, ..self.health }
     }
 }
 
-/// One bit a byte for each class of bytes, before strings and escapes are known.
-struct Classes {
+/// What every block needs of its bytes, before strings and escapes are known.
+struct Common {
     quote: u64,
-    backslash: u64,
     open: u64,
     close: u64,
-    /// Bytes that are not printable ASCII: below 0x20, or 0x80 and above.
-    odd: u64,
+    /// Some byte is in one of the classes of [`Rare`].
+    rare: bool,
+}
+
+/// What few blocks need.
+struct Rare {
+    backslash: u64,
+    newline: u64,
+    /// Below 0x20, newlines included.
+    control: u64,
+    /// 0x80 and above.
+    high: u64,
 }
 
 /// Which kernel runs. A value of this type proves that the processor has what its kernel needs.
@@ -69,6 +83,8 @@ pub(super) struct Kernel(Level);
 
 #[derive(Clone, Copy, Debug)]
 enum Level {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    Avx512,
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     Avx2,
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -82,7 +98,11 @@ impl Kernel {
     pub(super) fn detect() -> Self {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            if has_avx2() { Self(Level::Avx2) } else { Self(Level::Sse2) }
+            match (has_avx512(), has_avx2()) {
+                (true, _) => Self(Level::Avx512),
+                (false, true) => Self(Level::Avx2),
+                (false, false) => Self(Level::Sse2),
+            }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         {
@@ -93,15 +113,16 @@ impl Kernel {
     /// Every kernel that this processor runs, the portable one first.
     #[cfg(test)]
     pub(super) fn all() -> Vec<Self> {
-        let mut all = vec![Self(Level::Portable)];
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            all.push(Self(Level::Sse2));
-            if has_avx2() {
-                all.push(Self(Level::Avx2));
-            }
+            let wide = [(has_avx2(), Level::Avx2), (has_avx512(), Level::Avx512)];
+            let wide = wide.into_iter().filter_map(|(has, level)| has.then_some(level));
+            [Level::Portable, Level::Sse2].into_iter().chain(wide).map(Self).collect()
         }
-        all
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        {
+            vec![Self(Level::Portable)]
+        }
     }
 
     /// Marks `chunks` into `out` until either runs out or, with `LINE`, a raw newline is met; returns the number of
@@ -114,6 +135,9 @@ impl Kernel {
         state: &mut State,
     ) -> usize {
         match self.0 {
+            // SAFETY: the only places that make this level checked `has_avx512` first.
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Level::Avx512 => unsafe { x86::avx512::<LINE>(chunks, out, state) },
             // SAFETY: the only places that make this level checked `has_avx2` first.
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Level::Avx2 => unsafe { x86::avx2::<LINE>(chunks, out, state) },
@@ -134,14 +158,17 @@ fn has_avx2() -> bool {
         && is_x86_feature_detected!("bmi2")
 }
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn has_avx512() -> bool {
+    // VBMI2 isn't needed: it tells the processors that don't slow down for 512 bits from the early ones that do.
+    has_avx2() && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi2")
+}
+
 /// Bytes that a backslash escapes. A run of backslashes escapes what follows when its length is odd, which adding the
 /// bits of the runs that begin on odd places shows by where the carry comes out; `carry` takes it across blocks.
 #[inline(always)]
 fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
-    if backslash == 0 {
-        return std::mem::take(carry);
-    }
     let backslash = backslash & !*carry;
     let follows = backslash << 1 | *carry;
     let odd_starts = backslash & !EVEN & !follows;
@@ -150,42 +177,61 @@ fn escaped(backslash: u64, carry: &mut u64) -> u64 {
     (EVEN ^ (even_runs << 1)) & follows
 }
 
-/// The marks of one block. `inside_of` is the prefix xor of the unescaped quotes (a byte is inside a string when an
-/// odd number of quotes stands at or before it), `rare` the two bitmaps `(newline, 0x80 and above)`, asked for only
-/// when an odd byte is there. Returns true when the block holds the newline that ends the line.
+/// The marks of one block. `prefix_xor` of the unescaped quotes tells what is inside a string: where an odd number of
+/// quotes stands at or before. Returns true when the block holds the newline that ends the line.
 #[inline(always)]
 fn settle<const LINE: bool>(
-    classes: &Classes,
+    common: &Common,
+    rare: impl Fn() -> Rare,
+    prefix_xor: impl Fn(u64) -> u64,
     state: &mut State,
     block: &mut Block,
-    inside_of: impl Fn(u64) -> u64,
-    rare: impl Fn() -> (u64, u64),
 ) -> bool {
-    let mut quotes = classes.quote & !escaped(classes.backslash, &mut state.escaped);
-    let mut brackets = u64::MAX;
-    if classes.odd != 0 {
-        let (newline, high) = rare();
-        let mut odd = classes.odd;
-        if LINE && newline != 0 {
-            let before = (newline & newline.wrapping_neg()) - 1;
+    let mut quotes = common.quote;
+    let mut before = u64::MAX;
+    if common.rare || state.escaped != 0 {
+        let rare = rare();
+        quotes &= !escaped(rare.backslash, &mut state.escaped);
+        if LINE && rare.newline != 0 {
+            before = (rare.newline & rare.newline.wrapping_neg()) - 1;
             quotes &= before;
-            brackets = before;
-            odd &= before;
-            state.newline = Some(newline.trailing_zeros());
+            state.newline = Some(rare.newline.trailing_zeros());
         }
-        let inside = inside_of(quotes) ^ state.inside;
-        state.health.non_ascii |= odd & high != 0;
-        state.health.control |= odd & !high & inside != 0;
+        state.health.non_ascii |= rare.high & before != 0;
+        let control = rare.control & before;
+        state.health.control |= control != 0 && control & (prefix_xor(quotes) ^ state.inside) != 0;
     }
-    let inside = inside_of(quotes) ^ state.inside;
+    let inside = prefix_xor(quotes) ^ state.inside;
     state.inside = ((inside as i64) >> 63) as u64;
-    brackets &= !inside;
-    let opens = classes.open & brackets;
-    let closes = classes.close & brackets;
+    let opens = common.open & !inside & before;
+    let closes = common.close & !inside & before;
     let (up, down) = (opens.count_ones() as i32, closes.count_ones() as i32);
     *block = Block { quotes, opens, closes, depth: state.depth, floor: state.depth - down };
     state.depth += up - down;
-    LINE && state.newline.is_some()
+    LINE && before != u64::MAX
+}
+
+/// Marks block after block; `classify` and `prefix_xor` are what the kernels differ in.
+#[inline(always)]
+fn drive<const LINE: bool, R: Fn() -> Rare>(
+    chunks: &[[u8; BLOCK]],
+    out: &mut [Block],
+    state: &mut State,
+    classify: impl Fn(&[u8; BLOCK]) -> (Common, R),
+    prefix_xor: impl Fn(u64) -> u64,
+) -> usize {
+    // A copy lives in registers.
+    let mut local = *state;
+    let mut done = 0;
+    for (chunk, block) in chunks.iter().zip(out) {
+        let (common, rare) = classify(chunk);
+        done += 1;
+        if settle::<LINE>(&common, rare, &prefix_xor, &mut local, block) {
+            break;
+        }
+    }
+    *state = local;
+    done
 }
 
 /// Prefix xor without a carry-less multiplication.
@@ -199,39 +245,83 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits ^ bits << 32
 }
 
+/// Setting this bit makes `[` equal to `{` and `]` to `}`, and no other byte equal to either.
+const FOLD: u8 = 0x20;
+
+/// Eight bytes at a time in plain integers.
 fn portable<const LINE: bool>(chunks: &[[u8; BLOCK]], out: &mut [Block], state: &mut State) -> usize {
-    let bitmap = |chunk: &[u8; BLOCK], class: fn(u8) -> bool| {
-        chunk.iter().enumerate().fold(0, |bits, (n, &byte)| bits | u64::from(class(byte)) << n)
-    };
-    let mut done = 0;
-    for (chunk, block) in chunks.iter().zip(out) {
-        let classes = Classes {
-            quote: bitmap(chunk, |byte| byte == b'"'),
-            backslash: bitmap(chunk, |byte| byte == b'\\'),
-            open: bitmap(chunk, |byte| matches!(byte, b'{' | b'[')),
-            close: bitmap(chunk, |byte| matches!(byte, b'}' | b']')),
-            odd: bitmap(chunk, |byte| !(0x20..0x80).contains(&byte)),
-        };
-        let rare = || (bitmap(chunk, |byte| byte == b'\n'), bitmap(chunk, |byte| byte >= 0x80));
-        done += 1;
-        if settle::<LINE>(&classes, state, block, prefix_xor, rare) {
-            break;
-        }
+    /// One bit a byte, from a function that sets the top bit of the bytes it means in eight of them.
+    #[inline(always)]
+    fn bitmap(chunk: &[u8; BLOCK], class: impl Fn(u64) -> u64) -> u64 {
+        let words = chunk.as_chunks::<8>().0.iter().enumerate();
+        words.fold(0, |bits, (n, word)| {
+            let tops = class(u64::from_le_bytes(*word)) & TOPS;
+            // Brings the eight bits together in the top byte.
+            bits | (tops >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * n)
+        })
     }
-    done
+    const TOPS: u64 = every(0x80);
+    const fn every(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    // Nothing carries from byte to byte: the top bits are set apart before the addition.
+    let not_zero = |word: u64| ((word & !TOPS) + !TOPS) | word;
+    let equal = |word: u64, byte: u8| !not_zero(word ^ every(byte));
+    let control = |word: u64| !(((word & !TOPS) + every(0x80 - 0x20)) | word);
+    let classify = |chunk: &[u8; BLOCK]| {
+        let chunk = *chunk;
+        let common = Common {
+            quote: bitmap(&chunk, |word| equal(word, b'"')),
+            open: bitmap(&chunk, |word| equal(word | every(FOLD), b'{')),
+            close: bitmap(&chunk, |word| equal(word | every(FOLD), b'}')),
+            rare: chunk.iter().any(|&byte| !(0x20..0x80).contains(&byte) || byte == b'\\'),
+        };
+        let rare = move || Rare {
+            backslash: bitmap(&chunk, |word| equal(word, b'\\')),
+            newline: bitmap(&chunk, |word| equal(word, b'\n')),
+            control: bitmap(&chunk, control),
+            high: bitmap(&chunk, |word| word),
+        };
+        (common, rare)
+    };
+    drive::<LINE, _>(chunks, out, state, classify, prefix_xor)
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
-    use super::{BLOCK, Block, Classes, State, prefix_xor, settle};
-    use std::arch::x86_64::{
-        __m128i, __m256i, _mm_clmulepi64_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_cvtsi128_si64,
-        _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm256_cmpeq_epi8,
-        _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
-    };
+    use super::{BLOCK, Block, Common, FOLD, Rare, State, drive, prefix_xor};
+    #[allow(clippy::wildcard_imports)] // Intrinsics carry their prefix.
+    use std::arch::x86_64::*;
 
-    /// Setting this bit makes `[` equal to `{` and `]` to `}`, and no other byte equal to either.
-    const FOLD: i8 = 0x20;
+    #[target_feature(enable = "avx2,avx512f,avx512bw,bmi1,bmi2,pclmulqdq,popcnt")]
+    pub(super) fn avx512<const LINE: bool>(
+        chunks: &[[u8; BLOCK]],
+        out: &mut [Block],
+        state: &mut State,
+    ) -> usize {
+        let classify = |chunk: &[u8; BLOCK]| {
+            // SAFETY: the pointer comes from a reference to 64 bytes, and the load needs no alignment.
+            let bytes = unsafe { _mm512_loadu_si512(chunk.as_ptr().cast()) };
+            let every = |byte: u8| _mm512_set1_epi8(byte as i8);
+            let folded = _mm512_or_si512(bytes, every(FOLD));
+            let backslash = _mm512_cmpeq_epi8_mask(bytes, every(b'\\'));
+            // Signed, so that bytes from 0x80 on are below 0x20 too.
+            let odd = _mm512_cmplt_epi8_mask(bytes, every(0x20));
+            let common = Common {
+                quote: _mm512_cmpeq_epi8_mask(bytes, every(b'"')),
+                open: _mm512_cmpeq_epi8_mask(folded, every(b'{')),
+                close: _mm512_cmpeq_epi8_mask(folded, every(b'}')),
+                rare: backslash | odd != 0,
+            };
+            let rare = move || {
+                let high = _mm512_movepi8_mask(bytes);
+                let newline = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\n' as i8));
+                Rare { backslash, newline, control: odd & !high, high }
+            };
+            (common, rare)
+        };
+        drive::<LINE, _>(chunks, out, state, classify, |quotes| prefix_xor_clmul(quotes))
+    }
 
     #[target_feature(enable = "avx2,bmi1,bmi2,pclmulqdq,popcnt")]
     pub(super) fn avx2<const LINE: bool>(
@@ -239,45 +329,54 @@ mod x86 {
         out: &mut [Block],
         state: &mut State,
     ) -> usize {
-        let mut local = *state;
-        let mut done = 0;
-        for (chunk, block) in chunks.iter().zip(out) {
-            // SAFETY: the pointer comes from a reference to 64 bytes, and each load reads 32 of them; the load has
-            // no need of alignment.
-            let (low, high) = unsafe {
+        let classify = |chunk: &[u8; BLOCK]| {
+            // SAFETY: the pointer comes from a reference to 64 bytes, each load reads 32 of them and needs no
+            // alignment.
+            let halves = unsafe {
                 let at = chunk.as_ptr();
-                (_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast()))
+                [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
             };
-            let fold = _mm256_set1_epi8(FOLD);
-            let (low_folded, high_folded) = (_mm256_or_si256(low, fold), _mm256_or_si256(high, fold));
-            let classes = Classes {
-                quote: equal_32(low, high, b'"'),
-                backslash: equal_32(low, high, b'\\'),
-                open: equal_32(low_folded, high_folded, b'{'),
-                close: equal_32(low_folded, high_folded, b'}'),
-                odd: join_32(_mm256_cmpgt_epi8(fold, low), _mm256_cmpgt_epi8(fold, high)),
+            let [low, high] = halves;
+            let every = |byte: u8| _mm256_set1_epi8(byte as i8);
+            let folded = [_mm256_or_si256(low, every(FOLD)), _mm256_or_si256(high, every(FOLD))];
+            // Signed, so that bytes from 0x80 on are below 0x20 too.
+            let odd = _mm256_cmpgt_epi8(every(0x20), _mm256_min_epi8(low, high));
+            let backslash = every(b'\\');
+            let escapes =
+                _mm256_or_si256(_mm256_cmpeq_epi8(low, backslash), _mm256_cmpeq_epi8(high, backslash));
+            let common = Common {
+                quote: equal_32(halves, b'"'),
+                open: equal_32(folded, b'{'),
+                close: equal_32(folded, b'}'),
+                rare: _mm256_movemask_epi8(_mm256_or_si256(odd, escapes)) != 0,
             };
-            let rare = || (equal_32(low, high, b'\n'), join_32(low, high));
-            done += 1;
-            if settle::<LINE>(&classes, &mut local, block, |quotes| prefix_xor_clmul(quotes), rare) {
-                break;
-            }
-        }
-        *state = local;
-        done
+            let rare = move || {
+                let below = _mm256_set1_epi8(0x20);
+                let odd = join_32([_mm256_cmpgt_epi8(below, low), _mm256_cmpgt_epi8(below, high)]);
+                let high = join_32(halves);
+                Rare {
+                    backslash: equal_32(halves, b'\\'),
+                    newline: equal_32(halves, b'\n'),
+                    control: odd & !high,
+                    high,
+                }
+            };
+            (common, rare)
+        };
+        drive::<LINE, _>(chunks, out, state, classify, |quotes| prefix_xor_clmul(quotes))
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn equal_32(low: __m256i, high: __m256i, byte: u8) -> u64 {
+    fn equal_32([low, high]: [__m256i; 2], byte: u8) -> u64 {
         let byte = _mm256_set1_epi8(byte as i8);
-        join_32(_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte))
+        join_32([_mm256_cmpeq_epi8(low, byte), _mm256_cmpeq_epi8(high, byte)])
     }
 
     /// The top bit of each of 64 bytes.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn join_32(low: __m256i, high: __m256i) -> u64 {
+    fn join_32([low, high]: [__m256i; 2]) -> u64 {
         let (low, high) = (_mm256_movemask_epi8(low) as u32, _mm256_movemask_epi8(high) as u32);
         u64::from(low) | u64::from(high) << 32
     }
@@ -296,11 +395,9 @@ mod x86 {
         out: &mut [Block],
         state: &mut State,
     ) -> usize {
-        let mut local = *state;
-        let mut done = 0;
-        for (chunk, block) in chunks.iter().zip(out) {
-            // SAFETY: the pointer comes from a reference to 64 bytes, and each load reads 16 of them; the load has
-            // no need of alignment.
+        let classify = |chunk: &[u8; BLOCK]| {
+            // SAFETY: the pointer comes from a reference to 64 bytes, each load reads 16 of them and needs no
+            // alignment.
             let quarters = unsafe {
                 let at = chunk.as_ptr();
                 [
@@ -310,23 +407,25 @@ mod x86 {
                     _mm_loadu_si128(at.add(48).cast()),
                 ]
             };
-            let fold = _mm_set1_epi8(FOLD);
+            let fold = _mm_set1_epi8(FOLD as i8);
             let folded = quarters.map(|quarter| _mm_or_si128(quarter, fold));
-            let classes = Classes {
+            // Signed, so that bytes from 0x80 on are below 0x20 too.
+            let below = _mm_set1_epi8(0x20);
+            let odd = join_16(quarters.map(|quarter| _mm_cmpgt_epi8(below, quarter)));
+            let backslash = equal_16(quarters, b'\\');
+            let common = Common {
                 quote: equal_16(quarters, b'"'),
-                backslash: equal_16(quarters, b'\\'),
                 open: equal_16(folded, b'{'),
                 close: equal_16(folded, b'}'),
-                odd: join_16(quarters.map(|quarter| _mm_cmpgt_epi8(fold, quarter))),
+                rare: odd | backslash != 0,
             };
-            let rare = || (equal_16(quarters, b'\n'), join_16(quarters));
-            done += 1;
-            if settle::<LINE>(&classes, &mut local, block, prefix_xor, rare) {
-                break;
-            }
-        }
-        *state = local;
-        done
+            let rare = move || {
+                let high = join_16(quarters);
+                Rare { backslash, newline: equal_16(quarters, b'\n'), control: odd & !high, high }
+            };
+            (common, rare)
+        };
+        drive::<LINE, _>(chunks, out, state, classify, prefix_xor)
     }
 
     #[target_feature(enable = "sse2")]

@@ -59,7 +59,7 @@ pub struct Health {
 #[derive(Debug)]
 pub struct Marks {
     kernel: Kernel,
-    /// Only the blocks that `length` bytes need are of the present document.
+    /// Only the blocks that `length` bytes need, and one empty block after them, are of the present document.
     blocks: Vec<Block>,
     length: usize,
 }
@@ -92,29 +92,36 @@ impl Marks {
 
     fn run<const LINE: bool>(&mut self, bytes: &[u8]) -> Health {
         let bytes = &bytes[..bytes.len().min(LONGEST)];
-        let (chunks, tail) = bytes.as_chunks::<BLOCK>();
         let mut state = State::new();
+        self.length = self.mark_blocks::<LINE>(bytes, &mut state);
+        let end = self.length.div_ceil(BLOCK);
+        self.grow(end);
+        self.blocks[end] = state.empty_block();
+        state.finish()
+    }
+
+    /// Marks block after block and returns the document's length.
+    fn mark_blocks<const LINE: bool>(&mut self, bytes: &[u8], state: &mut State) -> usize {
+        let (chunks, tail) = bytes.as_chunks::<BLOCK>();
         let mut done = 0;
         while done < chunks.len() {
             self.grow(done);
-            done += self.kernel.run::<LINE>(&chunks[done..], &mut self.blocks[done..], &mut state);
+            done += self.kernel.run::<LINE>(&chunks[done..], &mut self.blocks[done..], state);
             if let Some(newline) = state.newline {
-                self.length = (done - 1) * BLOCK + newline as usize;
-                return state.finish();
+                return (done - 1) * BLOCK + newline as usize;
             }
         }
-        self.length = bytes.len();
         if !tail.is_empty() {
             self.grow(done);
             // Blanks mark nothing, so that the kernel need not know where the tail ends.
             let mut last = [b' '; BLOCK];
             last[..tail.len()].copy_from_slice(tail);
-            self.kernel.run::<LINE>(&[last], &mut self.blocks[done..], &mut state);
+            self.kernel.run::<LINE>(&[last], &mut self.blocks[done..], state);
             if let Some(newline) = state.newline {
-                self.length = done * BLOCK + newline as usize;
+                return done * BLOCK + newline as usize;
             }
         }
-        state.finish()
+        bytes.len()
     }
 
     /// Makes room for at least one block after `done`.
@@ -124,9 +131,9 @@ impl Marks {
         }
     }
 
-    /// The blocks of the present document.
+    /// The blocks of the present document, and an empty one after them.
     fn blocks(&self) -> &[Block] {
-        &self.blocks[..self.length.div_ceil(BLOCK)]
+        self.blocks.get(..=self.length.div_ceil(BLOCK)).unwrap_or_default()
     }
 }
 

@@ -160,6 +160,7 @@ fn naive(bytes: &[u8]) -> (Vec<Block>, Health) {
             _ => {}
         }
     }
+    blocks.push(Block { depth, floor: depth, ..Block::default() });
     (blocks, Health { open_string: inside, ..health })
 }
 

@@ -72,11 +72,8 @@ fn code_unit(raw: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
-/// True if JSON allows `raw` between two quotes, bytes above 0x7f unexamined.
-pub(super) fn is_string_inside(raw: &[u8]) -> bool {
-    if raw.iter().any(|&byte| byte < 0x20) {
-        return false;
-    }
+/// True if every backslash in `raw` begins an escape that JSON knows. Surrogates need not be paired.
+pub(super) fn has_known_escapes(raw: &[u8]) -> bool {
     let mut rest = raw;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         rest = &rest[at..];

@@ -1,0 +1,316 @@
+//! `actor.*`: who asked, from where, with what.
+//!
+//! The actor is the impersonated user of an impersonated request, because that is who was authorised; `actor.user` is who
+//! did it.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use super::FactType::{Bool, List, Text};
+use super::shape::{missing, text, text_or_missing, texts};
+use super::{BOTH, Fact, Parts, falco};
+use crate::event::{Event, Stream, Top};
+use crate::value::Value;
+
+const USER: Parts = Parts::USER;
+
+/// The family's table.
+pub(super) static FACTS: &[Fact] = &[
+    Fact::audit("actor.name", Text, USER, name).of(BOTH).doc(
+        "The impersonated user if the request was impersonated, else the authenticated one. Falco: \
+        `user.name`.",
+    ),
+    Fact::audit("actor.user", Text, USER, user)
+        .doc("The authenticated user (`user.username`), also when it impersonated another."),
+    Fact::audit("actor.kind", Text, USER, kind).doc(
+        "What `actor.name` is: anonymous, unauthenticated (a 401 has no user), service-account, node \
+        (`system:node:` and in group `system:nodes`), control-plane, bootstrap, system (any other \
+        `system:` name: no mark of trust) or human.",
+    ),
+    Fact::audit("actor.builtin", Bool, USER, builtin).doc(
+        "True for the control plane's own users and the named controllers of kube-system, by exact name; \
+        not for namespace-controller, generic-garbage-collector and clusterrole-aggregation-controller, \
+        whose work detectors except by itself.",
+    ),
+    Fact::audit("actor.namespace", Text, USER, namespace)
+        .doc("Namespace of an actor that is a service account."),
+    Fact::audit("actor.service-account", Text, USER, service_account)
+        .doc("`namespace/name` of an actor that is a service account."),
+    Fact::audit("actor.groups", List, USER, groups).doc("Groups of the actor."),
+    Fact::audit("actor.ip", Text, Parts::ADDRESS, ip).doc(
+        "The trusted hop: the last of `sourceIPs`, or the one before the trailing `trusted_proxies`. The \
+        only address that a client can't forge.",
+    ),
+    Fact::audit("actor.ip-public", Bool, Parts::ADDRESS, ip_public).doc(
+        "True if the trusted hop is globally routable: not private, loopback, link-local, carrier-grade \
+        NAT, unique local or multicast.",
+    ),
+    Fact::audit("actor.forwarded", List, Parts::ADDRESS, forwarded)
+        .doc("Addresses before the trusted hop: whatever the client claimed."),
+    Fact::audit("actor.forwarded-untrusted", Bool, Parts::ADDRESS, forwarded_untrusted).doc(
+        "True if `trusted_proxies` are configured and the request claims a forwarded address but did not \
+        come through one of them.",
+    ),
+    Fact::audit("actor.agent", Text, Parts::AGENT, agent).doc("`userAgent`: the client's own words."),
+    Fact::audit("actor.tool", Text, Parts::AGENT, tool)
+        .doc("The first word of the user agent, up to `/` or a space, in lower case."),
+    Fact::audit("actor.impersonating", Text, USER, impersonating)
+        .doc("`impersonatedUser.username`. A refused impersonation has none."),
+    Fact::audit("actor.impersonating-groups", List, USER, impersonating_groups)
+        .doc("`impersonatedUser.groups`."),
+    Fact::audit("actor.pod", Text, Parts::REST, pod)
+        .doc("The pod that a service account's token is bound to."),
+    Fact::audit("actor.node", Text, Parts::REST, node)
+        .doc("The node that a service account's token is bound to."),
+    Fact::audit("actor.credential-id", Text, Parts::REST, credential_id)
+        .doc("`JTI=...` of a token or `X509SHA256=...` of a certificate."),
+];
+
+/// User names of the control plane.
+const CONTROL_PLANE: &[&str] = &[
+    "system:apiserver",
+    "system:kube-controller-manager",
+    "system:kube-scheduler",
+    "system:cloud-controller-manager",
+];
+
+/// Service accounts in kube-system under which kube-controller-manager runs its controllers.
+/// Source: kubernetes `plugin/pkg/auth/authorizer/rbac/bootstrappolicy/controller_policy.go`.
+const CONTROLLERS: &[&str] = &[
+    "attachdetach-controller",
+    "bootstrap-signer",
+    "certificate-controller",
+    "cloud-node-lifecycle-controller",
+    "cronjob-controller",
+    "daemon-set-controller",
+    "deployment-controller",
+    "device-taint-eviction-controller",
+    "disruption-controller",
+    "endpoint-controller",
+    "endpointslice-controller",
+    "endpointslicemirroring-controller",
+    "ephemeral-volume-controller",
+    "expand-controller",
+    "horizontal-pod-autoscaler",
+    "job-controller",
+    "kube-apiserver-serving-clustertrustbundle-publisher",
+    "legacy-service-account-token-cleaner",
+    "node-controller",
+    "persistent-volume-binder",
+    "pod-garbage-collector",
+    "podcertificaterequest-cleaner",
+    "pv-protection-controller",
+    "pvc-protection-controller",
+    "replicaset-controller",
+    "replication-controller",
+    "resource-claim-controller",
+    "resourcequota-controller",
+    "root-ca-cert-publisher",
+    "route-controller",
+    "selinux-warning-controller",
+    "service-account-controller",
+    "service-cidrs-controller",
+    "service-controller",
+    "statefulset-controller",
+    "storage-version-migrator-controller",
+    "storageversion-garbage-collector",
+    "taint-eviction-controller",
+    "token-cleaner",
+    "ttl-after-finished-controller",
+    "ttl-controller",
+    "validatingadmissionpolicy-status-controller",
+    "volumeattributesclass-protection-controller",
+];
+
+/// The actor's name, if the request has a user.
+pub(super) fn actor<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
+    let impersonated = event.impersonated().and_then(|user| text(user.username));
+    impersonated.or_else(|| text(event.user().username))
+}
+
+/// The actor's groups, and whether there may be more.
+pub(super) fn actor_groups<'a>(event: &Event<'a>) -> (Vec<Cow<'a, str>>, bool) {
+    let user = event.impersonated().filter(|user| text(user.username).is_some());
+    let groups = user.map_or(event.user().groups, |user| user.groups);
+    groups.map_or((Vec::new(), false), |groups| texts(groups, super::object::LIMIT))
+}
+
+/// Namespace and name in the user name of a service account.
+pub(super) fn split_service_account(name: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (!namespace.is_empty() && !name.is_empty() && !name.contains(':')).then_some((namespace, name))
+}
+
+fn name<'a>(event: &Event<'a>) -> Value<'a> {
+    match event.stream {
+        Stream::Falco => falco::field(event, "user.name"),
+        Stream::Audit => text_or_missing(event, actor(event)),
+    }
+}
+
+fn user<'a>(event: &Event<'a>) -> Value<'a> {
+    text_or_missing(event, text(event.user().username))
+}
+
+fn kind<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(name) = actor(event) else {
+        return match missing(event) {
+            Value::Unknown => Value::Unknown,
+            _ => Value::text("unauthenticated"),
+        };
+    };
+    let in_group = |wanted| actor_groups(event).0.iter().any(|group| group == wanted);
+    Value::text(match &*name {
+        "system:anonymous" => "anonymous",
+        _ if in_group("system:unauthenticated") => "anonymous",
+        name if split_service_account(name).is_some() => "service-account",
+        name if name.starts_with("system:node:") && in_group("system:nodes") => "node",
+        name if CONTROL_PLANE.contains(&name) => "control-plane",
+        name if name.starts_with("system:bootstrap:") || name == "gcp:kube-bootstrap" => "bootstrap",
+        name if name.starts_with("system:") => "system",
+        _ => "human",
+    })
+}
+
+fn builtin<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(name) = actor(event) else { return missing(event) };
+    let controller = || match split_service_account(&name) {
+        Some(("kube-system", account)) => CONTROLLERS.contains(&account),
+        _ => false,
+    };
+    Value::Bool(CONTROL_PLANE.contains(&&*name) || controller())
+}
+
+fn namespace<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(name) = actor(event) else { return missing(event) };
+    match split_service_account(&name) {
+        Some((namespace, _)) => Value::Text(Cow::Owned(namespace.to_owned())),
+        None => Value::Absent,
+    }
+}
+
+fn service_account<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(name) = actor(event) else { return missing(event) };
+    match split_service_account(&name) {
+        Some((namespace, name)) => Value::Text(Cow::Owned(format!("{namespace}/{name}"))),
+        None => Value::Absent,
+    }
+}
+
+fn groups<'a>(event: &Event<'a>) -> Value<'a> {
+    let (groups, partial) = actor_groups(event);
+    let partial = partial || missing(event) == Value::Unknown && groups.is_empty();
+    Value::list_of(groups.into_iter().map(Value::Text).collect(), partial)
+}
+
+/// The source addresses, and how many of them stand before the trusted hop.
+fn hops<'a>(event: &Event<'a>) -> Option<(Vec<Cow<'a, str>>, usize)> {
+    let (addresses, _) = texts(event.node(Top::SourceIps)?, super::object::LIMIT);
+    let mut hop = addresses.len().checked_sub(1)?;
+    while hop > 0 && is_proxy(event, &addresses[hop]) {
+        hop -= 1;
+    }
+    Some((addresses, hop))
+}
+
+fn is_proxy(event: &Event<'_>, address: &str) -> bool {
+    parse_address(address)
+        .is_some_and(|ip| event.settings.trusted_proxies.iter().any(|net| net.contains(&ip)))
+}
+
+/// An address, with or without port; an IPv4 address inside an IPv6 one comes out as IPv4.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()));
+    Some(ip.ok()?.to_canonical())
+}
+
+/// An address as facts show it: normalised if it is one, else as it is written.
+fn show(address: Cow<'_, str>) -> Cow<'_, str> {
+    match parse_address(&address) {
+        Some(ip) => Cow::Owned(ip.to_string()),
+        None => address,
+    }
+}
+
+fn ip<'a>(event: &Event<'a>) -> Value<'a> {
+    match hops(event) {
+        Some((mut addresses, hop)) => Value::Text(show(addresses.swap_remove(hop))),
+        None => missing(event),
+    }
+}
+
+fn ip_public<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some((addresses, hop)) = hops(event) else { return missing(event) };
+    parse_address(&addresses[hop]).map_or(Value::Absent, |ip| Value::Bool(is_public(ip)))
+}
+
+/// Documentation ranges count as public: they stand for public addresses in samples and tests.
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            let carrier_nat = first == 100 && (64..128).contains(&second);
+            let special = ip.is_private() || ip.is_loopback() || ip.is_link_local() || carrier_nat;
+            !special && first != 0 && first < 224
+        }
+        IpAddr::V6(ip) => {
+            let first = ip.segments()[0];
+            let local = first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80;
+            !local && !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()
+        }
+    }
+}
+
+fn forwarded<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some((mut addresses, hop)) = hops(event) else { return missing(event) };
+    addresses.truncate(hop);
+    Value::list(addresses.into_iter().map(show))
+}
+
+fn forwarded_untrusted<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some((addresses, _)) = hops(event) else { return missing(event) };
+    let last_is_proxy = addresses.last().is_some_and(|last| is_proxy(event, last));
+    let configured = !event.settings.trusted_proxies.is_empty();
+    Value::Bool(configured && addresses.len() > 1 && !last_is_proxy)
+}
+
+fn agent<'a>(event: &Event<'a>) -> Value<'a> {
+    text_or_missing(event, event.text(Top::UserAgent))
+}
+
+fn tool<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(agent) = event.text(Top::UserAgent) else { return missing(event) };
+    let tool = agent.split(['/', ' ']).next().unwrap_or_default();
+    if tool.is_empty() { Value::Absent } else { Value::Text(Cow::Owned(tool.to_lowercase())) }
+}
+
+fn impersonating<'a>(event: &Event<'a>) -> Value<'a> {
+    text_or_missing(event, event.impersonated().and_then(|user| text(user.username)))
+}
+
+fn impersonating_groups<'a>(event: &Event<'a>) -> Value<'a> {
+    let Some(user) = event.impersonated() else { return missing(event) };
+    let (groups, partial) =
+        user.groups.map_or((Vec::new(), false), |groups| texts(groups, super::object::LIMIT));
+    Value::list_of(groups.into_iter().map(Value::Text).collect(), partial)
+}
+
+/// The first value of an extra of the authenticated user. Extras are lists of texts.
+fn extra<'a>(event: &Event<'a>, key: &str) -> Value<'a> {
+    let node = event.user().extra.and_then(|extra| extra.get(key));
+    let value = node.and_then(|node| texts(node, 1).0.into_iter().next());
+    text_or_missing(event, value)
+}
+
+fn pod<'a>(event: &Event<'a>) -> Value<'a> {
+    extra(event, "authentication.kubernetes.io/pod-name")
+}
+
+fn node<'a>(event: &Event<'a>) -> Value<'a> {
+    extra(event, "authentication.kubernetes.io/node-name")
+}
+
+fn credential_id<'a>(event: &Event<'a>) -> Value<'a> {
+    extra(event, "authentication.kubernetes.io/credential-id")
+}

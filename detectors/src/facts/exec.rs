@@ -1,0 +1,406 @@
+//! `exec.*`, `kubelet.*`, `proxy.*`: commands run in pods, and requests that the API server passes on.
+//!
+//! Such requests have no body: everything stands in the URI, so every audit level shows it. The same commands can be sent
+//! to a kubelet through `nodes/proxy`, where nothing but the path tells them from a metrics scrape.
+
+use std::borrow::Cow;
+
+use super::FactType::{Bool, List, Text};
+use super::query::{Query, clean, path};
+use super::shape::{Shape, missing, sees_rest};
+use super::{Fact, Parts};
+use crate::event::{Event, Top};
+use crate::value::Value;
+
+const SHAPE: Parts = Parts::SHAPE;
+
+/// The family's table.
+pub(super) static FACTS: &[Fact] = &[
+    Fact::audit("exec.argv", List, SHAPE, argv).doc("The command, word by word, decoded once."),
+    Fact::audit("exec.command", Text, SHAPE, command_line)
+        .doc("The command's words joined by single spaces."),
+    Fact::audit("exec.argv0", Text, SHAPE, argv0)
+        .doc("The program: the last path segment of the command's first word."),
+    Fact::audit("exec.words", List, SHAPE, words).doc(
+        "The last path segment of every word of the command, also inside the strings given to `sh -c`: \
+        split at blanks, quotes and shell punctuation.",
+    ),
+    Fact::audit("exec.is-shell", Bool, SHAPE, is_shell).doc(
+        "True if the program is a shell, also behind env, busybox, setsid, nsenter, chroot, sudo and the \
+        like.",
+    ),
+    Fact::audit("exec.stdin", Bool, SHAPE, stdin).doc("True if the client sends input."),
+    Fact::audit("exec.tty", Bool, SHAPE, tty).doc("True if the client asks for a terminal."),
+    Fact::audit("exec.interactive", Bool, SHAPE, interactive).doc("True if exec.stdin or exec.tty is."),
+    Fact::audit("exec.container", Text, SHAPE, container).doc("The container, if the request names one."),
+    Fact::audit("kubelet.action", Text, SHAPE, kubelet_action)
+        .doc("exec, run, attach, portForward or cri, of a request to a kubelet through nodes/proxy."),
+    Fact::audit("kubelet.namespace", Text, SHAPE, kubelet_namespace)
+        .doc("Namespace of the pod that the kubelet is asked about."),
+    Fact::audit("kubelet.pod", Text, SHAPE, kubelet_pod)
+        .doc("Name of the pod that the kubelet is asked about."),
+    Fact::audit("kubelet.container", Text, SHAPE, kubelet_container)
+        .doc("The container that the kubelet is asked about."),
+    Fact::audit("proxy.path", Text, SHAPE, proxy_path).doc(
+        "What follows `/proxy/` in a request to a pod, service or node, decoded and cleaned, without \
+        leading slash.",
+    ),
+];
+
+/// Words that are listed of one command.
+const WORDS: usize = 4096;
+
+/// A command run in a container, or an attachment to its main process.
+#[derive(Debug, Default)]
+pub(super) struct Command {
+    argv: Vec<String>,
+    /// True if there may be more words: too many parameters, or a form in a body that audit does not show.
+    partial: bool,
+    stdin: bool,
+    tty: bool,
+    container: Option<String>,
+}
+
+/// The pod's end of a request to a kubelet.
+#[derive(Debug)]
+struct Kubelet {
+    action: &'static str,
+    namespace: Option<String>,
+    pod: Option<String>,
+    container: Option<String>,
+}
+
+impl Kubelet {
+    /// Reads `exec/<namespace>/<pod>[/<uid>]/<container>` and its like.
+    /// Source: kubernetes `pkg/kubelet/server/server.go`.
+    fn parse(path: &str) -> Option<Kubelet> {
+        const ACTIONS: [&str; 5] = ["exec", "run", "attach", "portForward", "cri"];
+        let mut segments = path.split('/');
+        let first = segments.next()?;
+        let action = ACTIONS.into_iter().find(|action| *action == first)?;
+        let rest: Vec<_> = segments.map(str::to_owned).collect();
+        let pod = |place: usize| rest.get(place).filter(|_| action != "cri").cloned();
+        let container = match (action, rest.len()) {
+            ("exec" | "run" | "attach", 3 | 4) => rest.last().cloned(),
+            _ => None,
+        };
+        Some(Kubelet { action, namespace: pod(0), pod: pod(1), container })
+    }
+}
+
+impl Command {
+    fn of(event: &Event<'_>) -> Option<Command> {
+        let query = Query::of(event);
+        let shape = Shape::of(event);
+        let all = |key| query.all(key).map(str::to_owned).collect::<Vec<_>>();
+        if shape.entry().is_some() {
+            let (stdin, tty) = (query.flag("stdin"), query.flag("tty"));
+            let container = query.first("container").map(str::to_owned);
+            return Some(Command { argv: all("command"), partial: query.partial, stdin, tty, container });
+        }
+        let kubelet = Kubelet::parse(&proxied_path(event)?)?;
+        if !matches!(kubelet.action, "exec" | "run" | "attach") {
+            return None;
+        }
+        let mut argv = all("command");
+        if argv.is_empty() {
+            let run = query.first("cmd").unwrap_or_default();
+            argv = run.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+        }
+        // A kubelet takes the same parameters from a posted form.
+        let posted = argv.is_empty() && shape.verb == "create" && kubelet.action != "attach";
+        Some(Command {
+            argv,
+            partial: query.partial || posted,
+            stdin: query.flag("input") || query.flag("stdin"),
+            tty: query.flag("tty"),
+            container: kubelet.container,
+        })
+    }
+
+    /// The command, or what its facts are without one.
+    fn find<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Command, Value<'a>> {
+        let shape = Shape::of(event);
+        let enters = matches!(shape.entry(), Some("exec" | "attach"));
+        if !enters && shape.proxied() != Some("nodes") {
+            return Err(Value::Absent);
+        }
+        if !sees_rest(event) {
+            return Err(Value::Unknown);
+        }
+        if !event.has(Top::RequestUri) {
+            return Err(missing(event));
+        }
+        event.views.command.get_or_init(|| Command::of(event)).as_ref().ok_or(Value::Absent)
+    }
+
+    /// What it means that something was not found in the command.
+    fn nothing<'a>(&self) -> Value<'a> {
+        if self.partial { Value::Unknown } else { Value::Absent }
+    }
+}
+
+/// What follows `/proxy/` in the decoded path. The API server joins it to the target's URL, which cleans it.
+fn proxied_path(event: &Event<'_>) -> Option<String> {
+    let shape = Shape::of(event);
+    let resource = shape.proxied()?;
+    let path = path(event)?;
+    let segments: Vec<_> = path.split('/').collect();
+    // An outer proxy may have put a prefix before the API's own path.
+    let root = segments.windows(2).position(|pair| pair == ["api", "v1"])?;
+    let mut rest = &segments[root + 2..];
+    let legacy = rest.first() == Some(&"proxy");
+    if legacy {
+        rest = &rest[1..];
+    }
+    if let ["namespaces", _, after @ ..] = rest {
+        rest = after;
+    }
+    let below = match rest {
+        [kind, _, "proxy", below @ ..] if *kind == resource && !legacy => below,
+        [kind, _, below @ ..] if *kind == resource && legacy => below,
+        _ => return None,
+    };
+    let cleaned = clean(&format!("/{}", below.join("/")));
+    Some(cleaned.trim_start_matches('/').to_owned())
+}
+
+fn owned<'a>(text: &str) -> Value<'a> {
+    Value::Text(Cow::Owned(text.to_owned()))
+}
+
+fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn argv<'a>(event: &Event<'a>) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| Value::list_of(command.argv.iter().map(|word| owned(word)).collect(), command.partial),
+    )
+}
+
+fn command_line<'a>(event: &Event<'a>) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| match (command.argv.is_empty(), command.partial) {
+            (false, false) => owned(&command.argv.join(" ")),
+            _ => command.nothing(),
+        },
+    )
+}
+
+fn argv0<'a>(event: &Event<'a>) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| command.argv.first().map_or_else(|| command.nothing(), |word| owned(basename(word))),
+    )
+}
+
+fn words<'a>(event: &Event<'a>) -> Value<'a> {
+    let punctuation = |c: char| c.is_whitespace() || ";|&()`$'\"=<>{},".contains(c);
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| {
+            let split = command.argv.iter().flat_map(|word| word.split(punctuation));
+            let mut words = split.map(basename).filter(|word| !word.is_empty());
+            let seen: Vec<_> = words.by_ref().take(WORDS).map(owned).collect();
+            Value::list_of(seen, command.partial || words.next().is_some())
+        },
+    )
+}
+
+fn is_shell<'a>(event: &Event<'a>) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| match (runs_shell(&command.argv), command.partial) {
+            (false, true) => Value::Unknown,
+            (shell, _) => Value::Bool(shell),
+        },
+    )
+}
+
+const SHELLS: &[&str] = &[
+    "sh",
+    "ash",
+    "bash",
+    "cmd",
+    "cmd.exe",
+    "csh",
+    "dash",
+    "fish",
+    "ksh",
+    "mksh",
+    "powershell",
+    "powershell.exe",
+    "pwsh",
+    "rbash",
+    "su",
+    "tcsh",
+    "zsh",
+];
+
+/// A program that runs another.
+struct Wrapper {
+    name: &'static str,
+    /// Options whose value is the next word.
+    valued: &'static [&'static str],
+    /// Words of its own before the program.
+    operands: usize,
+    /// Whether it runs a shell when it is given no program.
+    shell: bool,
+}
+
+const fn wrapper(
+    name: &'static str,
+    valued: &'static [&'static str],
+    operands: usize,
+    shell: bool,
+) -> Wrapper {
+    Wrapper { name, valued, operands, shell }
+}
+
+const WRAPPERS: &[Wrapper] = &[
+    wrapper("busybox", &[], 0, false),
+    wrapper("chroot", &[], 1, true),
+    wrapper("doas", &["-u", "-C"], 0, true),
+    wrapper("dumb-init", &[], 0, false),
+    wrapper("env", &["-u", "--unset", "-C", "--chdir"], 0, false),
+    wrapper("exec", &["-a"], 0, false),
+    wrapper("gosu", &[], 1, false),
+    wrapper("ionice", &["-c", "-n"], 0, false),
+    wrapper("nice", &["-n"], 0, false),
+    wrapper("nohup", &[], 0, false),
+    wrapper("nsenter", &["-t", "--target", "-S", "--setuid", "-G", "--setgid"], 0, true),
+    wrapper("runuser", &["-u", "-g", "-G"], 0, true),
+    wrapper("setsid", &[], 0, false),
+    wrapper("stdbuf", &["-i", "-o", "-e"], 0, false),
+    wrapper("su-exec", &[], 1, false),
+    wrapper("sudo", &["-u", "-g", "-h", "-p", "-C", "-r", "-t", "-T", "-U", "-D", "-R"], 0, true),
+    wrapper("timeout", &["-s", "--signal", "-k", "--kill-after"], 1, false),
+    wrapper("tini", &[], 0, false),
+    wrapper("toybox", &[], 0, false),
+    wrapper("unshare", &["-S", "-G", "-R", "-w"], 0, true),
+];
+
+impl Wrapper {
+    /// The command behind the wrapper's own words.
+    fn behind<'w>(&self, mut words: &'w [String]) -> &'w [String] {
+        let mut operands = self.operands;
+        let mut options = true;
+        while let [word, rest @ ..] = words {
+            if options && word == "--" {
+                options = false;
+            } else if options && self.valued.contains(&word.as_str()) {
+                words = rest.get(1..).unwrap_or_default();
+                continue;
+            } else if options && word.starts_with('-') || word.contains('=') {
+                // An option, or an assignment.
+            } else if operands > 0 {
+                operands -= 1;
+            } else {
+                break;
+            }
+            words = rest;
+        }
+        words
+    }
+}
+
+/// True if the command's program is a shell, looked for behind at most 16 wrappers.
+fn runs_shell(argv: &[String]) -> bool {
+    let mut words = argv;
+    for _ in 0..16 {
+        let Some((first, rest)) = words.split_first() else { return false };
+        // `env -S` takes a whole command line as one word; a login shell's name begins with a hyphen.
+        let program = basename(first.split_whitespace().next().unwrap_or_default());
+        if SHELLS.contains(&program.trim_start_matches('-')) {
+            return true;
+        }
+        let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == program) else { return false };
+        words = wrapper.behind(rest);
+        if words.is_empty() {
+            return wrapper.shell;
+        }
+    }
+    false
+}
+
+fn flag<'a>(event: &Event<'a>, flag: impl Fn(&Command) -> bool) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| match (flag(command), command.partial) {
+            (false, true) => Value::Unknown,
+            (set, _) => Value::Bool(set),
+        },
+    )
+}
+
+fn stdin<'a>(event: &Event<'a>) -> Value<'a> {
+    flag(event, |command| command.stdin)
+}
+
+fn tty<'a>(event: &Event<'a>) -> Value<'a> {
+    flag(event, |command| command.tty)
+}
+
+fn interactive<'a>(event: &Event<'a>) -> Value<'a> {
+    flag(event, |command| command.stdin || command.tty)
+}
+
+fn container<'a>(event: &Event<'a>) -> Value<'a> {
+    Command::find(event).map_or_else(
+        |without| without,
+        |command| match command.container.as_deref() {
+            Some(container) if !container.is_empty() => owned(container),
+            _ => command.nothing(),
+        },
+    )
+}
+
+/// Something about a request to a kubelet.
+fn of_kubelet<'a>(event: &Event<'a>, part: impl Fn(Kubelet) -> Option<String>) -> Value<'a> {
+    if Shape::of(event).proxied() != Some("nodes") {
+        return Value::Absent;
+    }
+    if !sees_rest(event) {
+        return Value::Unknown;
+    }
+    let kubelet = proxied_path(event).and_then(|path| Kubelet::parse(&path));
+    match kubelet.and_then(part) {
+        Some(text) => Value::Text(Cow::Owned(text)),
+        None if event.has(Top::RequestUri) => Value::Absent,
+        None => missing(event),
+    }
+}
+
+fn kubelet_action<'a>(event: &Event<'a>) -> Value<'a> {
+    of_kubelet(event, |kubelet| Some(kubelet.action.to_owned()))
+}
+
+fn kubelet_namespace<'a>(event: &Event<'a>) -> Value<'a> {
+    of_kubelet(event, |kubelet| kubelet.namespace)
+}
+
+fn kubelet_pod<'a>(event: &Event<'a>) -> Value<'a> {
+    of_kubelet(event, |kubelet| kubelet.pod)
+}
+
+fn kubelet_container<'a>(event: &Event<'a>) -> Value<'a> {
+    of_kubelet(event, |kubelet| kubelet.container)
+}
+
+fn proxy_path<'a>(event: &Event<'a>) -> Value<'a> {
+    if Shape::of(event).proxied().is_none() {
+        return Value::Absent;
+    }
+    if !sees_rest(event) {
+        return Value::Unknown;
+    }
+    match proxied_path(event) {
+        Some(path) if !path.is_empty() => Value::Text(Cow::Owned(path)),
+        Some(_) => Value::Absent,
+        None if event.has(Top::RequestUri) => Value::Absent,
+        None => missing(event),
+    }
+}

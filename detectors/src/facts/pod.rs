@@ -1,0 +1,491 @@
+//! `pod.*` and `pv.*`: what pods, pod templates and persistent volumes ask of the node.
+//!
+//! One view serves every kind that has a pod spec, over containers, init containers and ephemeral containers alike. What
+//! needs two things of the same container or volume is put together here, because a detector could not.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::FactType::{Bool, List, Text};
+use super::action::pod_path;
+use super::object::{self, Merge, View, truth};
+use super::shape::Shape;
+use super::{Fact, credential, query};
+use crate::event::Event;
+use crate::value::{Tri, Value};
+
+/// The family's table.
+pub(super) static FACTS: &[Fact] = &[
+    Fact::body("pod.privileged", Bool, privileged).doc("True if some container is privileged."),
+    Fact::body("pod.privileged-containers", List, privileged_containers)
+        .doc("Names of the privileged containers; `?` for one whose name a patch does not mention."),
+    Fact::body("pod.host-network", Bool, host_network)
+        .doc("True if the pod shares the node's network namespace."),
+    Fact::body("pod.host-pid", Bool, host_pid).doc("True if the pod shares the node's process namespace."),
+    Fact::body("pod.host-ipc", Bool, host_ipc).doc("True if the pod shares the node's IPC namespace."),
+    Fact::body("pod.host-namespaces", List, host_namespaces)
+        .doc("Which of network, pid, ipc the pod shares with the node."),
+    Fact::body("pod.host-paths", List, host_paths).doc("Paths of hostPath volumes, cleaned."),
+    Fact::body("pod.host-paths-sensitive", List, host_paths_sensitive).doc(
+        "Those that equal, contain or lie under a directory that gives away the node: `/`, /etc, /root, \
+        /home, /proc, /sys, /dev, /boot, /run, /var/run, /usr, /bin, /sbin, /lib, /lib64, /opt/cni, \
+        /var/log, /var/spool/cron, and the data of kubelet, etcd and container runtimes under /var/lib.",
+    ),
+    Fact::body("pod.host-paths-writable", List, host_paths_writable)
+        .doc("Those of them that some container mounts without `readOnly: true`."),
+    Fact::body("pod.host-root", Bool, host_root).doc("True if the node's `/` is mounted."),
+    Fact::body("pod.capabilities", List, capabilities)
+        .doc("Capabilities that containers add, in upper case and without `CAP_`."),
+    Fact::body("pod.unconfined", List, unconfined).doc(
+        "Which of seccomp, apparmor, selinux, proc-mount is switched off, or for selinux replaced by what \
+        the Baseline standard forbids.",
+    ),
+    Fact::body("pod.images", List, images).doc("Images of the containers."),
+    Fact::body("pod.containers", List, containers).doc("Names of the containers."),
+    Fact::body("pod.command", List, commands)
+        .doc("Command and arguments of each container, joined by spaces."),
+    Fact::body("pod.env-credentials", List, env_credentials)
+        .doc("Names of environment variables whose literal value looks like a credential."),
+    Fact::body("pod.service-account", Text, service_account)
+        .doc("The service account; `default` if the object names none."),
+    Fact::body("pod.node-name", Text, node_name)
+        .doc("The node that the pod forces itself onto (`spec.nodeName`)."),
+    Fact::body("pod.tolerates-all", Bool, tolerates_all)
+        .doc("True if a toleration has operator Exists and no key."),
+    Fact::body("pod.owner-kind", Text, owner_kind).doc("Kind of the object's controlling owner."),
+    Fact::body("pod.mirror", Bool, mirror)
+        .doc("True for the mirror of a static pod (annotation `kubernetes.io/config.mirror`)."),
+    Fact::body("pod.kubectl-debug", Bool, kubectl_debug)
+        .doc("True for a pod made by `kubectl debug` (label `app.kubernetes.io/managed-by: kubectl-debug`)."),
+    Fact::body("pv.host-path", Text, pv_host_path)
+        .doc("Path on the node of a PersistentVolume (`hostPath` or `local`), cleaned."),
+    Fact::body("pv.host-path-sensitive", Bool, pv_host_path_sensitive)
+        .doc("True if that path is sensitive in the sense of `pod.host-paths-sensitive`."),
+];
+
+/// Directories of a node that give it away to whoever can read or write them.
+const SENSITIVE: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/opt/cni",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib/containerd",
+    "/var/lib/containers",
+    "/var/lib/crio",
+    "/var/lib/docker",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/var/lib/rancher",
+    "/var/log",
+    "/var/run",
+    "/var/spool/cron",
+];
+
+/// SELinux types that the Baseline Pod Security Standard allows.
+const SELINUX_TYPES: &[&str] =
+    &["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
+
+/// A volume that is a directory of the node.
+#[derive(Debug)]
+struct HostVolume<'a> {
+    name: Option<Cow<'a, str>>,
+    /// Cleaned.
+    path: String,
+}
+
+/// A pod or pod template.
+#[derive(Debug)]
+pub(super) struct Pod<'a> {
+    /// The object that holds it.
+    object: View<'a>,
+    /// The pod's own metadata: of a template, the template's.
+    metadata: View<'a>,
+    spec: View<'a>,
+    containers: Vec<View<'a>>,
+    /// True if there may be more containers.
+    partial: bool,
+}
+
+impl<'a> Pod<'a> {
+    fn of(object: View<'a>, path: &[&str]) -> Pod<'a> {
+        let (_, template) = path.split_last().unwrap_or((&"", &[]));
+        let metadata = object.path(template).key("metadata");
+        let spec = object.path(path);
+        let (mut containers, mut partial) = (Vec::new(), false);
+        for list in ["containers", "initContainers", "ephemeralContainers"] {
+            let items = spec.key(list).items(Merge::ByKey);
+            containers.extend(items.views);
+            partial |= items.partial;
+        }
+        Pod { object, metadata, spec, containers, partial }
+    }
+
+    /// True if `test` holds for some container.
+    fn any(&self, test: impl Fn(&View<'a>) -> Tri) -> Tri {
+        let seen = self.containers.iter().map(test).max().unwrap_or(Tri::False);
+        seen.or(if self.partial { Tri::Unknown } else { Tri::False })
+    }
+
+    /// True if `test` holds for the security context of the pod or of some container.
+    fn any_context(&self, test: impl Fn(View<'a>) -> Tri) -> Tri {
+        let own = test(self.spec.key("securityContext"));
+        own.or(self.any(|container| test(container.key("securityContext"))))
+    }
+
+    /// A text of each container.
+    fn each(&self, key: &str) -> Value<'a> {
+        let (mut texts, mut partial) = (Vec::new(), self.partial);
+        for container in &self.containers {
+            match container.key(key).text() {
+                Value::Unknown => partial = true,
+                Value::Absent => {}
+                text => texts.push(text),
+            }
+        }
+        Value::list_of(texts, partial)
+    }
+
+    /// The hostPath volumes, and whether there may be more.
+    fn host_volumes(&self) -> (Vec<HostVolume<'a>>, bool) {
+        let items = self.spec.key("volumes").items(Merge::ByKey);
+        let (mut volumes, mut partial) = (Vec::new(), items.partial);
+        for volume in &items.views {
+            let path = volume.path(&["hostPath", "path"]);
+            match path.str() {
+                Some(path) => {
+                    volumes.push(HostVolume { name: volume.key("name").str(), path: query::clean(&path) });
+                }
+                None => partial |= !path.complete,
+            }
+        }
+        (volumes, partial)
+    }
+
+    /// Whether each mounted volume is mounted for writing by some container, by the volume's name.
+    fn mounts(&self) -> (HashMap<Cow<'a, str>, Tri>, bool) {
+        let (mut mounts, mut partial) = (HashMap::new(), self.partial);
+        for container in &self.containers {
+            let items = container.key("volumeMounts").items(Merge::ByKey);
+            partial |= items.partial;
+            for mount in &items.views {
+                let Some(name) = mount.key("name").str() else {
+                    partial |= !mount.complete;
+                    continue;
+                };
+                let writable = !mount.key("readOnly").truth();
+                let seen = mounts.entry(name).or_insert(writable);
+                *seen = seen.or(writable);
+            }
+        }
+        (mounts, partial)
+    }
+}
+
+/// The pod, or what its facts are without one.
+fn pod<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Pod<'a>, Value<'a>> {
+    let path = pod_path(Shape::of(event)).ok_or(Value::Absent)?;
+    let object = object::object(event)?;
+    Ok(event.views.pod.get_or_init(|| Pod::of(object, path)))
+}
+
+fn of_pod<'a>(event: &Event<'a>, fact: impl Fn(&Pod<'a>) -> Value<'a>) -> Value<'a> {
+    pod(event).map_or_else(|without| without, fact)
+}
+
+fn privileged<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| truth(pod.any(is_privileged)))
+}
+
+fn is_privileged(container: &View<'_>) -> Tri {
+    container.path(&["securityContext", "privileged"]).truth()
+}
+
+fn privileged_containers<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (mut names, mut partial) = (Vec::new(), pod.partial);
+        for container in &pod.containers {
+            match is_privileged(container) {
+                Tri::True => names.push(Value::Text(container.key("name").str().unwrap_or("?".into()))),
+                Tri::Unknown => partial = true,
+                Tri::False => {}
+            }
+        }
+        Value::list_of(names, partial)
+    })
+}
+
+fn host_network<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| truth(pod.spec.key("hostNetwork").truth()))
+}
+
+fn host_pid<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| truth(pod.spec.key("hostPID").truth()))
+}
+
+fn host_ipc<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| truth(pod.spec.key("hostIPC").truth()))
+}
+
+fn host_namespaces<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let names = [("hostNetwork", "network"), ("hostPID", "pid"), ("hostIPC", "ipc")];
+        which(names.map(|(key, name)| (name, pod.spec.key(key).truth())))
+    })
+}
+
+/// The names that hold; partial if one may.
+fn which<'a>(names: impl IntoIterator<Item = (&'static str, Tri)>) -> Value<'a> {
+    let (mut holding, mut partial) = (Vec::new(), false);
+    for (name, holds) in names {
+        match holds {
+            Tri::True => holding.push(Value::text(name)),
+            Tri::Unknown => partial = true,
+            Tri::False => {}
+        }
+    }
+    Value::list_of(holding, partial)
+}
+
+fn paths<'a>(paths: impl IntoIterator<Item = String>, partial: bool) -> Value<'a> {
+    Value::list_of(paths.into_iter().map(|path| Value::Text(Cow::Owned(path))).collect(), partial)
+}
+
+fn host_paths<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (volumes, partial) = pod.host_volumes();
+        paths(volumes.into_iter().map(|volume| volume.path), partial)
+    })
+}
+
+fn host_paths_sensitive<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (volumes, partial) = pod.host_volumes();
+        paths(volumes.into_iter().map(|volume| volume.path).filter(|path| is_sensitive(path)), partial)
+    })
+}
+
+/// True if the cleaned path equals, contains or lies under a sensitive directory.
+fn is_sensitive(path: &str) -> bool {
+    let under = |path: &str, root: &str| path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    path == "/" || SENSITIVE.iter().any(|root| path == *root || under(path, root) || under(root, path))
+}
+
+fn host_paths_writable<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (volumes, mut partial) = pod.host_volumes();
+        let (mounts, more_mounts) = pod.mounts();
+        let mut writable = Vec::new();
+        for HostVolume { name, path } in volumes.into_iter().filter(|volume| is_sensitive(&volume.path)) {
+            match name.and_then(|name| mounts.get(&name)).copied() {
+                Some(Tri::True) => writable.push(path),
+                Some(Tri::Unknown) => partial = true,
+                Some(Tri::False) | None => partial |= more_mounts,
+            }
+        }
+        paths(writable, partial)
+    })
+}
+
+fn host_root<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (volumes, partial) = pod.host_volumes();
+        match (volumes.iter().any(|volume| volume.path == "/"), partial) {
+            (true, _) => Value::Bool(true),
+            (false, true) => Value::Unknown,
+            (false, false) => Value::Bool(false),
+        }
+    })
+}
+
+fn capabilities<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (mut names, mut partial) = (Vec::new(), pod.partial);
+        for container in &pod.containers {
+            let words = container.path(&["securityContext", "capabilities", "add"]).words();
+            partial |= words.partial;
+            for word in words.items {
+                let upper = word.to_uppercase();
+                let name = Value::Text(Cow::Owned(upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()));
+                if names.len() < object::LIMIT && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        Value::list_of(names, partial)
+    })
+}
+
+fn unconfined<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (annotations, more) = pod.metadata.key("annotations").members();
+        let annotated = |prefix: &str| {
+            let off = |(key, value): &(Cow<'a, str>, View<'a>)| {
+                key.starts_with(prefix) && value.is("unconfined") == Tri::True
+            };
+            let unseen = if more { Tri::Unknown } else { Tri::False };
+            unseen.or(Tri::from(annotations.iter().any(off)))
+        };
+        let profile = |key: &str| pod.any_context(|context| context.path(&[key, "type"]).is("Unconfined"));
+        let seccomp = annotated("seccomp.security.alpha.kubernetes.io/pod")
+            .or(annotated("container.seccomp.security.alpha.kubernetes.io/"));
+        let apparmor = annotated("container.apparmor.security.beta.kubernetes.io/");
+        which([
+            ("seccomp", profile("seccompProfile").or(seccomp)),
+            ("apparmor", profile("appArmorProfile").or(apparmor)),
+            ("selinux", pod.any_context(|context| weak_selinux(&context.key("seLinuxOptions")))),
+            ("proc-mount", pod.any_context(|context| context.key("procMount").is("Unmasked"))),
+        ])
+    })
+}
+
+fn weak_selinux(options: &View<'_>) -> Tri {
+    let set = |key: &str, allowed: &[&str]| {
+        let view = options.key(key);
+        match view.str() {
+            Some(value) => Tri::from(!allowed.contains(&&*value)),
+            None if view.complete => Tri::False,
+            None => Tri::Unknown,
+        }
+    };
+    set("type", SELINUX_TYPES).or(set("user", &[])).or(set("role", &[]))
+}
+
+fn images<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| pod.each("image"))
+}
+
+fn containers<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| pod.each("name"))
+}
+
+fn commands<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (mut commands, mut partial) = (Vec::new(), pod.partial);
+        for container in &pod.containers {
+            let (command, args) = (container.key("command").words(), container.key("args").words());
+            partial |= command.partial || args.partial;
+            let words = [command.items, args.items].concat();
+            if !words.is_empty() {
+                commands.push(Value::Text(Cow::Owned(words.join(" "))));
+            }
+        }
+        Value::list_of(commands, partial)
+    })
+}
+
+fn env_credentials<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let (mut names, mut partial) = (Vec::new(), pod.partial);
+        for container in &pod.containers {
+            let items = container.key("env").items(Merge::ByKey);
+            partial |= items.partial;
+            for variable in &items.views {
+                let value = variable.key("value");
+                let Some(text) = value.str() else {
+                    partial |= !value.complete;
+                    continue;
+                };
+                let name = variable.key("name").str().unwrap_or("?".into());
+                if names.len() < object::LIMIT && credential::class(&name, &text).is_some() {
+                    names.push(Value::Text(name));
+                }
+            }
+        }
+        Value::list_of(names, partial)
+    })
+}
+
+fn service_account<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let name = pod.spec.key("serviceAccountName");
+        match name.str().or_else(|| pod.spec.key("serviceAccount").str()) {
+            Some(name) => Value::Text(name),
+            // A field that was taken away falls back to the default, but only a whole spec shows the older field too.
+            None if pod.spec.complete => Value::text("default"),
+            None => Value::Unknown,
+        }
+    })
+}
+
+fn node_name<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| pod.spec.key("nodeName").text())
+}
+
+fn tolerates_all<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let items = pod.spec.key("tolerations").items(Merge::Atomic);
+        let all = |toleration: &View<'a>| {
+            let key = toleration.key("key");
+            let keyless = match (key.str(), key.complete) {
+                (Some(_), _) => Tri::False,
+                (None, true) => Tri::True,
+                (None, false) => Tri::Unknown,
+            };
+            toleration.key("operator").is("Exists").and(keyless)
+        };
+        let seen = items.views.iter().map(all).max().unwrap_or(Tri::False);
+        truth(seen.or(if items.partial { Tri::Unknown } else { Tri::False }))
+    })
+}
+
+fn owner_kind<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let owners = pod.object.path(&["metadata", "ownerReferences"]).items(Merge::ByKey);
+        let controls = |owner: &&View<'a>| owner.key("controller").truth() == Tri::True;
+        match owners.views.iter().find(controls) {
+            Some(owner) => owner.key("kind").text(),
+            None if owners.partial => Value::Unknown,
+            None => Value::Absent,
+        }
+    })
+}
+
+fn mirror<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        truth(pod.object.path(&["metadata", "annotations", "kubernetes.io/config.mirror"]).exists())
+    })
+}
+
+fn kubectl_debug<'a>(event: &Event<'a>) -> Value<'a> {
+    of_pod(event, |pod| {
+        let label = pod.object.path(&["metadata", "labels", "app.kubernetes.io/managed-by"]);
+        truth(label.is("kubectl-debug"))
+    })
+}
+
+fn pv_host_path<'a>(event: &Event<'a>) -> Value<'a> {
+    if !Shape::of(event).on("", "persistentvolumes") {
+        return Value::Absent;
+    }
+    let spec = match object::object(event) {
+        Ok(object) => object.key("spec"),
+        Err(without) => return without,
+    };
+    let places = [spec.path(&["hostPath", "path"]), spec.path(&["local", "path"])];
+    match places.iter().find_map(View::str) {
+        Some(path) => Value::Text(Cow::Owned(query::clean(&path))),
+        None if places.iter().all(|place| place.complete) => Value::Absent,
+        None => Value::Unknown,
+    }
+}
+
+fn pv_host_path_sensitive<'a>(event: &Event<'a>) -> Value<'a> {
+    if !Shape::of(event).on("", "persistentvolumes") {
+        return Value::Absent;
+    }
+    match (pv_host_path(event), object::object(event)) {
+        (Value::Text(path), _) => Value::Bool(is_sensitive(&path)),
+        (Value::Absent, Ok(_)) => Value::Bool(false),
+        (other, _) => other,
+    }
+}

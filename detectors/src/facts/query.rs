@@ -1,0 +1,163 @@
+//! Request URIs: path and query, decoded once, as the API server (Go's `net/url`) does.
+
+use std::borrow::Cow;
+
+use crate::event::{Event, Top};
+
+/// Parameters that are read of one query. Headers end at 1 MiB, so hardly any request has more.
+const LIMIT: usize = 1 << 16;
+
+/// The query of a request URI.
+#[derive(Debug, Default)]
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+    /// True if there were more than [`LIMIT`] parameters.
+    pub(super) partial: bool,
+}
+
+impl Query {
+    /// The event's query, parsed once.
+    pub(super) fn of<'e>(event: &'e Event<'_>) -> &'e Query {
+        event.views.query.get_or_init(|| {
+            let uri = event.text(Top::RequestUri).unwrap_or_default();
+            uri.split_once('?').map_or_else(Query::default, |(_, query)| Query::parse(query))
+        })
+    }
+
+    /// Reads `a=b&c=d`. Like Go, it passes over parameters that hold a semicolon or a broken escape: the API server never
+    /// saw those, so they may not hide or feign others.
+    fn parse(text: &str) -> Query {
+        let mut query = Query::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
+            if query.pairs.len() == LIMIT {
+                query.partial = true;
+                break;
+            }
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if let (Some(key), Some(value)) = (decode(key, true), decode(value, true)) {
+                query.pairs.push((key.into_owned(), value.into_owned()));
+            }
+        }
+        query
+    }
+
+    /// The first value of a parameter.
+    pub(super) fn first(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter, in order.
+    pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
+        self.pairs.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// A boolean parameter as `k8s.io/apimachinery` converts it: there, and its first value neither `false` nor `0`.
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.first(key).is_some_and(|value| value != "0" && !value.eq_ignore_ascii_case("false"))
+    }
+}
+
+/// Percent-decodes once; with `plus`, a plus sign is a space. `None` if an escape is broken; bytes that are not UTF-8 become
+/// U+FFFD.
+pub(super) fn decode(text: &str, plus: bool) -> Option<Cow<'_, str>> {
+    let coded = text.contains('%') || (plus && text.contains('+'));
+    if !coded {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, after @ ..] = rest {
+        rest = after;
+        match byte {
+            b'%' => {
+                let [high, low, after @ ..] = after else { return None };
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                decoded.push((digit(*high)? << 4 | digit(*low)?) as u8);
+                rest = after;
+            }
+            b'+' if plus => decoded.push(b' '),
+            byte => decoded.push(*byte),
+        }
+    }
+    Some(Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()))
+}
+
+/// The path of a request URI, percent-decoded once; as it is if an escape is broken.
+pub(super) fn path<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
+    let path = match event.text(Top::RequestUri)? {
+        Cow::Borrowed(uri) => Cow::Borrowed(uri.split_once('?').map_or(uri, |(path, _)| path)),
+        Cow::Owned(mut uri) => {
+            uri.truncate(uri.find('?').unwrap_or(uri.len()));
+            Cow::Owned(uri)
+        }
+    };
+    Some(match path {
+        Cow::Borrowed(path) => decode(path, false).unwrap_or(Cow::Borrowed(path)),
+        Cow::Owned(path) => Cow::Owned(decode(&path, false).map_or_else(|| path.clone(), Cow::into_owned)),
+    })
+}
+
+/// A path without empty segments, `.` and `..`, as Go's `path.Clean` gives it; a relative path stays relative.
+pub(super) fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." if kept.last().is_some_and(|last| *last != "..") => {
+                kept.pop();
+            }
+            ".." if rooted => {}
+            segment => kept.push(segment),
+        }
+    }
+    let joined = kept.join("/");
+    match (rooted, joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".to_owned(),
+        (false, false) => joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn cleans(path: &str, expected: &str) {
+        assert_eq!(clean(path), expected);
+    }
+
+    #[test]
+    fn paths_are_cleaned() {
+        cleans("/", "/");
+        cleans("//etc/./kubernetes//", "/etc/kubernetes");
+        cleans("/var/../etc/../..", "/");
+        cleans("../x/..", "..");
+        cleans("", ".");
+    }
+
+    #[track_caller]
+    fn decodes(text: &str, expected: Option<&str>) {
+        assert_eq!(decode(text, true).as_deref(), expected);
+    }
+
+    #[test]
+    fn decoding_happens_once_and_refuses_broken_escapes() {
+        decodes("a+b%20c%2B", Some("a b c+"));
+        decodes("%2525", Some("%25"));
+        decodes("%", None);
+        decodes("%2", None);
+        decodes("%zz", None);
+        decodes("%ff", Some("\u{fffd}"));
+    }
+
+    #[test]
+    fn what_go_does_not_read_is_not_read() {
+        let query = Query::parse("command=ls;x&command=%zz&command=sh&&tty&stdin=0&a=b=c");
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh"]);
+        assert!(query.flag("tty"));
+        assert!(!query.flag("stdin"));
+        assert_eq!(query.first("a"), Some("b=c"));
+    }
+}

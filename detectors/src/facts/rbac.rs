@@ -1,0 +1,567 @@
+//! `rbac.*`: what a role grants, and to whom a binding gives it.
+//!
+//! Rules and subjects are lists without merge keys, so a patch that mentions them gives all of them. A `*` is looked for in
+//! every rule, however many there are.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::FactType::{Bool, List, Text};
+use super::actor::{actor, actor_groups, split_service_account};
+use super::object::{self, LIMIT, Merge, View, Words};
+use super::shape::{RBAC_GROUP, Shape, text, texts};
+use super::{Fact, Parts, target};
+use crate::event::Event;
+use crate::value::{Tri, Value};
+
+/// The family's table.
+pub(super) static FACTS: &[Fact] = &[
+    Fact::body("rbac.role", Text, role)
+        .doc("Name of the role that a binding refers to. A patch can't change it and rarely mentions it."),
+    Fact::body("rbac.role-kind", Text, role_kind)
+        .doc("ClusterRole or Role, of the role that a binding refers to."),
+    Fact::body("rbac.subjects", List, subjects)
+        .doc("Subjects of a binding: `User:dana`, `Group:devs`, `ServiceAccount:ns/name`."),
+    Fact::body("rbac.subject-users", List, subject_users).doc("Names of a binding's User subjects."),
+    Fact::body("rbac.subject-groups", List, subject_groups).doc("Names of a binding's Group subjects."),
+    Fact::body("rbac.subject-service-accounts", List, subject_service_accounts)
+        .doc("`namespace/name` of a binding's ServiceAccount subjects."),
+    Fact::body("rbac.self-grant", Bool, self_grant).doc(
+        "True if a binding's subject is the actor or the user behind it, one of their groups (but \
+        `system:authenticated` and `system:serviceaccounts*`), or the service account that they are.",
+    ),
+    Fact::body("rbac.rules", Bool, has_rules).doc("True if a role carries at least one rule."),
+    Fact::body("rbac.wildcards", List, wildcards)
+        .doc("Which of verbs, resources, apiGroups, nonResourceURLs hold `*` in some rule of a role."),
+    Fact::body("rbac.full-wildcard", Bool, full_wildcard)
+        .doc("True if one rule has `*` in verbs and in resources."),
+    Fact::body("rbac.grants", List, grants).doc(
+        "A role's rules expanded to `verb:group/resource`, at most 2048, those with a `*` first; the core \
+        group is empty (`get:/secrets`).",
+    ),
+    Fact::body("rbac.escalates", List, escalates).doc(
+        "Which of bind, escalate, impersonate a role grants: the verbs bind and escalate on roles, \
+        impersonate (or a constrained form of it) on identities. The verb `*` counts where the resource is \
+        named.",
+    ),
+    Fact::body("rbac.secret-read", Text, secret_read).doc(
+        "`all` if a rule lets read Secrets (get, list, watch, `*`; also through resource `*`), `named` if \
+        all such rules name the Secrets.",
+    ),
+    Fact::body("rbac.pod-entry", List, pod_entry).doc(
+        "Which of pods/exec, pods/attach, pods/portforward, pods/ephemeralcontainers a rule names together \
+        with a verb that opens them.",
+    ),
+    Fact::body("rbac.node-proxy", Bool, node_proxy)
+        .doc("True if a rule names nodes/proxy with get, create or `*`: commands in any pod of the node."),
+    Fact::body("rbac.levers", List, levers).doc(
+        "Other levers that rules name: token-mint, csr-approve, csr-sign, webhook-write, \
+        admission-policy-write, node-write, pv-create, pod-bind, namespace-patch, apiservice-write, \
+        rbac-write, crd-write.",
+    ),
+    Fact::body("rbac.write-verbs", Bool, write_verbs)
+        .doc("True if a rule has create, update, patch, delete, deletecollection or `*`."),
+    Fact::body("rbac.dangerous", Bool, dangerous).doc(
+        "True if any of full-wildcard, escalates, secret-read `all`, pod-entry, node-proxy, levers holds.",
+    ),
+    Fact::body("rbac.custom-groups-only", Bool, custom_groups_only).doc(
+        "True if every rule on resources names only API groups that Kubernetes does not own (its own: the \
+        core group, names without a dot, names under `.k8s.io`).",
+    ),
+    Fact::body("rbac.aggregates-to", List, aggregates_to)
+        .doc("X of every label `rbac.authorization.k8s.io/aggregate-to-X: \"true\"` of a ClusterRole."),
+    Fact::audit("rbac.builtin", Bool, Parts::SHAPE, builtin).doc(
+        "True if a role or binding is built in: its name starts with `system:` or is cluster-admin, admin, \
+        edit or view.",
+    ),
+];
+
+const READ_SECRETS: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+
+/// How many grants are listed.
+const GRANTS: usize = 2048;
+/// How many combinations are tried for them: duplicates are dropped.
+const COMBINATIONS: usize = 1 << 16;
+
+/// A rule of a role.
+#[derive(Debug)]
+struct Rule<'a> {
+    verbs: Words<'a>,
+    groups: Words<'a>,
+    resources: Words<'a>,
+    urls: Words<'a>,
+    /// True if it is limited to objects of certain names.
+    named: bool,
+}
+
+/// A question to a rule.
+type Test<'t, 'a> = &'t dyn Fn(&Rule<'a>) -> bool;
+
+/// A role's rules.
+#[derive(Debug, Default)]
+pub(super) struct Rules<'a> {
+    /// At most [`LIMIT`], and as many again of those behind them that hold a `*`.
+    list: Vec<Rule<'a>>,
+    partial: bool,
+    /// `*` in verbs, resources, apiGroups, nonResourceURLs of any rule.
+    stars: [bool; 4],
+    full_wildcard: bool,
+}
+
+impl<'a> Rule<'a> {
+    fn of(view: &View<'a>) -> Rule<'a> {
+        Rule {
+            verbs: view.key("verbs").words(),
+            groups: view.key("apiGroups").words(),
+            resources: view.key("resources").words(),
+            urls: view.key("nonResourceURLs").words(),
+            named: !view.key("resourceNames").words().items.is_empty(),
+        }
+    }
+
+    fn partial(&self) -> bool {
+        [&self.verbs, &self.groups, &self.resources, &self.urls].iter().any(|words| words.partial)
+    }
+
+    fn stars(&self) -> [bool; 4] {
+        [&self.verbs, &self.resources, &self.groups, &self.urls].map(|words| words.has("*"))
+    }
+
+    /// True if the rule has one of these verbs, or all.
+    fn may(&self, verbs: &[&str]) -> bool {
+        self.verbs.has("*") || verbs.iter().any(|verb| self.verbs.has(verb))
+    }
+
+    fn in_group(&self, groups: &[&str]) -> bool {
+        self.groups.has("*") || groups.iter().any(|group| self.groups.has(group))
+    }
+
+    /// True if the rule names the resource, other than by `*`. RBAC knows `*/sub`; `resource/*` has no effect there, but
+    /// whoever writes it means all subresources, and other authorizers read it so.
+    fn names(&self, resource: &str) -> bool {
+        let Some((parent, sub)) = resource.split_once('/') else { return self.resources.has(resource) };
+        self.resources.items.iter().any(|name| match name.split_once('/') {
+            Some(("*", named)) => named == sub,
+            Some((named, "*")) => named == parent,
+            Some((named, named_sub)) => named == parent && named_sub == sub,
+            None => false,
+        })
+    }
+
+    /// True if the rule names one of the resources of that group together with one of the verbs.
+    fn grants(&self, group: &str, resources: &[&str], verbs: &[&str]) -> bool {
+        self.may(verbs) && self.in_group(&[group]) && resources.iter().any(|resource| self.names(resource))
+    }
+}
+
+impl<'a> Rules<'a> {
+    fn of(object: &View<'a>) -> Rules<'a> {
+        let view = object.key("rules");
+        let items = view.items(Merge::Atomic);
+        let mut rules = Rules { partial: items.partial, ..Rules::default() };
+        for item in &items.views {
+            let rule = Rule::of(item);
+            rules.note(&rule);
+            rules.list.push(rule);
+        }
+        for item in view.items_behind_limit() {
+            let rule = Rule::of(&item);
+            rules.note(&rule);
+            if rules.list.len() < 2 * LIMIT && rule.stars().contains(&true) {
+                rules.list.push(rule);
+            }
+        }
+        rules
+    }
+
+    fn note(&mut self, rule: &Rule<'_>) {
+        let stars = rule.stars();
+        for (all, star) in self.stars.iter_mut().zip(stars) {
+            *all |= star;
+        }
+        self.full_wildcard |= stars[0] && stars[1];
+        self.partial |= rule.partial();
+    }
+
+    fn any(&self, test: impl Fn(&Rule<'a>) -> bool) -> Tri {
+        self.seen(self.list.iter().any(test))
+    }
+
+    /// What was seen holds; what was not seen holds not, unless something was hidden.
+    fn seen(&self, seen: bool) -> Tri {
+        match (seen, self.partial) {
+            (true, _) => Tri::True,
+            (false, true) => Tri::Unknown,
+            (false, false) => Tri::False,
+        }
+    }
+
+    /// The names whose test holds for some rule.
+    fn classes(&self, names: &[(&'static str, Test<'_, 'a>)]) -> Vec<&'static str> {
+        let holds = |test: Test<'_, 'a>| self.list.iter().any(test);
+        names.iter().filter(|(_, test)| holds(*test)).map(|(name, _)| *name).collect()
+    }
+
+    fn list_value(&self, names: Vec<&'static str>) -> Value<'a> {
+        Value::list_of(names.into_iter().map(Value::text).collect(), self.partial)
+    }
+}
+
+/// The role's rules, or what its facts are without.
+fn rules<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Rules<'a>, Value<'a>> {
+    let shape = Shape::of(event);
+    if !shape.on(RBAC_GROUP, "roles") && !shape.on(RBAC_GROUP, "clusterroles") {
+        return Err(Value::Absent);
+    }
+    let object = object::object(event)?;
+    Ok(event.views.rules.get_or_init(|| Rules::of(&object)))
+}
+
+fn bool_of<'a>(event: &Event<'a>, test: impl Fn(&Rules<'a>) -> Tri) -> Value<'a> {
+    rules(event).map_or_else(|without| without, |rules| object::truth(test(rules)))
+}
+
+fn list_of<'a>(event: &Event<'a>, classes: impl Fn(&Rules<'a>) -> Vec<&'static str>) -> Value<'a> {
+    rules(event).map_or_else(|without| without, |rules| rules.list_value(classes(rules)))
+}
+
+fn has_rules<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| rules.any(|_| true))
+}
+
+fn wildcards<'a>(event: &Event<'a>) -> Value<'a> {
+    list_of(event, |rules| {
+        let names = ["verbs", "resources", "apiGroups", "nonResourceURLs"];
+        names.into_iter().zip(rules.stars).filter_map(|(name, star)| star.then_some(name)).collect()
+    })
+}
+
+fn full_wildcard<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| rules.seen(rules.full_wildcard))
+}
+
+fn grants<'a>(event: &Event<'a>) -> Value<'a> {
+    let rules = match rules(event) {
+        Ok(rules) => rules,
+        Err(without) => return without,
+    };
+    let mut grants = Grants::default();
+    for only_stars in [true, false] {
+        for rule in &rules.list {
+            grants.add(rule, only_stars);
+        }
+    }
+    Value::list_of(grants.list, rules.partial || grants.partial)
+}
+
+/// Rules expanded, each grant once.
+#[derive(Default)]
+struct Grants<'a> {
+    seen: HashSet<String>,
+    list: Vec<Value<'a>>,
+    tried: usize,
+    partial: bool,
+}
+
+impl Grants<'_> {
+    /// Adds a rule's grants, either those with a `*` or the others, until a bound is hit.
+    fn add(&mut self, rule: &Rule<'_>, only_stars: bool) {
+        for verb in &rule.verbs.items {
+            for group in &rule.groups.items {
+                let star = verb == "*" || group == "*";
+                for resource in
+                    rule.resources.items.iter().filter(|name| only_stars == (star || *name == "*"))
+                {
+                    if self.list.len() >= GRANTS || self.tried >= COMBINATIONS {
+                        self.partial = true;
+                        return;
+                    }
+                    self.tried += 1;
+                    let grant = format!("{verb}:{group}/{resource}");
+                    if self.seen.insert(grant.clone()) {
+                        self.list.push(Value::Text(Cow::Owned(grant)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn escalates<'a>(event: &Event<'a>) -> Value<'a> {
+    list_of(event, escalations)
+}
+
+fn escalations<'a>(rules: &Rules<'a>) -> Vec<&'static str> {
+    /// The verb itself reaches all resources that `reached` names; `*` counts only where they are spelled out.
+    fn verb_on(rule: &Rule<'_>, verb: &str, named: bool, reached: bool) -> bool {
+        (rule.verbs.has(verb) && (named || (reached && rule.resources.has("*"))))
+            || (rule.verbs.has("*") && named)
+    }
+    let roles = |rule: &Rule<'a>, verb: &str| {
+        let reached = rule.in_group(&[RBAC_GROUP]);
+        verb_on(rule, verb, reached && (rule.names("roles") || rule.names("clusterroles")), reached)
+    };
+    let identities = |rule: &Rule<'a>| {
+        let core = rule.in_group(&[""])
+            && ["users", "groups", "serviceaccounts"].iter().any(|name| rule.names(name));
+        let extra =
+            |name: &Cow<'_, str>| name == "uids" || name == "userextras" || name.starts_with("userextras/");
+        let extras = rule.in_group(&["authentication.k8s.io"]) && rule.resources.items.iter().any(extra);
+        let constrained =
+            |verb: &Cow<'_, str>| verb.starts_with("impersonate:") || verb.starts_with("impersonate-on:");
+        let reached = rule.in_group(&["", "authentication.k8s.io"]);
+        verb_on(rule, "impersonate", core || extras, reached) || rule.verbs.items.iter().any(constrained)
+    };
+    rules.classes(&[
+        ("bind", &|rule| roles(rule, "bind")),
+        ("escalate", &|rule| roles(rule, "escalate")),
+        ("impersonate", &identities),
+    ])
+}
+
+fn secret_read<'a>(event: &Event<'a>) -> Value<'a> {
+    let rules = match rules(event) {
+        Ok(rules) => rules,
+        Err(without) => return without,
+    };
+    match (rules.any(|rule| reads_secrets(rule) && !rule.named), rules.any(reads_secrets)) {
+        (Tri::True, _) => Value::text("all"),
+        (Tri::Unknown, _) => Value::Unknown,
+        (Tri::False, Tri::True) => Value::text("named"),
+        (Tri::False, _) => Value::Absent,
+    }
+}
+
+fn reads_secrets(rule: &Rule<'_>) -> bool {
+    rule.may(READ_SECRETS) && rule.in_group(&[""]) && (rule.resources.has("*") || rule.names("secrets"))
+}
+
+fn pod_entry<'a>(event: &Event<'a>) -> Value<'a> {
+    list_of(event, pod_entries)
+}
+
+fn pod_entries(rules: &Rules<'_>) -> Vec<&'static str> {
+    // A get opens a WebSocket; of an ephemeral container it shows the pod, no more.
+    let open = &["create", "update", "patch", "get"][..];
+    let change = &["create", "update", "patch"][..];
+    rules.classes(&[
+        ("pods/exec", &|rule| rule.grants("", &["pods/exec"], open)),
+        ("pods/attach", &|rule| rule.grants("", &["pods/attach"], open)),
+        ("pods/portforward", &|rule| rule.grants("", &["pods/portforward"], open)),
+        ("pods/ephemeralcontainers", &|rule| rule.grants("", &["pods/ephemeralcontainers"], change)),
+    ])
+}
+
+fn node_proxy<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| rules.any(opens_node_proxy))
+}
+
+fn opens_node_proxy(rule: &Rule<'_>) -> bool {
+    rule.grants("", &["nodes/proxy"], &["get", "create"])
+}
+
+fn levers<'a>(event: &Event<'a>) -> Value<'a> {
+    list_of(event, named_levers)
+}
+
+fn named_levers(rules: &Rules<'_>) -> Vec<&'static str> {
+    const CHANGE: &[&str] = &["update", "patch"];
+    const CREATE: &[&str] = &["create"];
+    const HOOKS: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
+    const POLICIES: &[&str] = &[
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+        "mutatingadmissionpolicies",
+        "mutatingadmissionpolicybindings",
+    ];
+    const RBAC: &[&str] = &["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+    let (admission, certificates) = ("admissionregistration.k8s.io", "certificates.k8s.io");
+    let approval = &["certificatesigningrequests/approval"][..];
+    rules.classes(&[
+        ("token-mint", &|rule| rule.grants("", &["serviceaccounts/token"], CREATE)),
+        ("csr-approve", &|rule| {
+            rule.grants(certificates, approval, CHANGE)
+                || rule.grants(certificates, &["signers"], &["approve"])
+        }),
+        ("csr-sign", &|rule| rule.grants(certificates, &["signers"], &["sign"])),
+        ("webhook-write", &|rule| rule.grants(admission, HOOKS, WRITE)),
+        ("admission-policy-write", &|rule| rule.grants(admission, POLICIES, WRITE)),
+        ("node-write", &|rule| rule.grants("", &["nodes", "nodes/status"], WRITE)),
+        ("pv-create", &|rule| rule.grants("", &["persistentvolumes"], CREATE)),
+        ("pod-bind", &|rule| rule.grants("", &["pods/binding", "bindings"], CREATE)),
+        ("namespace-patch", &|rule| rule.grants("", &["namespaces"], CHANGE)),
+        ("apiservice-write", &|rule| rule.grants("apiregistration.k8s.io", &["apiservices"], WRITE)),
+        ("rbac-write", &|rule| rule.grants(RBAC_GROUP, RBAC, WRITE)),
+        ("crd-write", &|rule| rule.grants("apiextensions.k8s.io", &["customresourcedefinitions"], WRITE)),
+    ])
+}
+
+fn write_verbs<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| rules.any(|rule| rule.may(WRITE)))
+}
+
+fn dangerous<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| {
+        let reads = rules.any(|rule| reads_secrets(rule) && !rule.named);
+        let classes = [escalations(rules), pod_entries(rules), named_levers(rules)].concat();
+        let seen = rules.full_wildcard || !classes.is_empty() || reads == Tri::True;
+        rules.seen(seen).or(rules.any(opens_node_proxy))
+    })
+}
+
+fn custom_groups_only<'a>(event: &Event<'a>) -> Value<'a> {
+    bool_of(event, |rules| {
+        let on_resources = || rules.list.iter().filter(|rule| !rule.resources.items.is_empty());
+        let custom = |group: &Cow<'_, str>| group.contains('.') && !group.ends_with(".k8s.io");
+        let only = |rule: &Rule<'_>| {
+            let groups = &rule.groups;
+            groups.items.iter().all(custom) && (groups.partial || !groups.items.is_empty())
+        };
+        if !on_resources().all(only) {
+            return Tri::False;
+        }
+        if rules.partial { Tri::Unknown } else { Tri::from(on_resources().next().is_some()) }
+    })
+}
+
+fn aggregates_to<'a>(event: &Event<'a>) -> Value<'a> {
+    if !Shape::of(event).on(RBAC_GROUP, "clusterroles") {
+        return Value::Absent;
+    }
+    let object = match object::object(event) {
+        Ok(object) => object,
+        Err(without) => return without,
+    };
+    let (labels, partial) = object.path(&["metadata", "labels"]).members();
+    let role = |label: &str| label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-").map(str::to_owned);
+    let roles = labels.into_iter().filter(|(_, value)| value.is("true") == Tri::True);
+    let roles = roles.filter_map(|(label, _)| role(&label)).map(|role| Value::Text(Cow::Owned(role)));
+    Value::list_of(roles.collect(), partial)
+}
+
+fn builtin<'a>(event: &Event<'a>) -> Value<'a> {
+    const KINDS: &[&str] = &["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+    let shape = Shape::of(event);
+    if !KINDS.iter().any(|kind| shape.on(RBAC_GROUP, kind)) {
+        return Value::Absent;
+    }
+    match target::name(event) {
+        Value::Text(name) => Value::Bool(
+            name.starts_with("system:") || matches!(&*name, "cluster-admin" | "admin" | "edit" | "view"),
+        ),
+        Value::Absent => Value::Bool(false),
+        _ => Value::Unknown,
+    }
+}
+
+/// A role binding.
+#[derive(Debug)]
+pub(super) struct Binding<'a> {
+    role: Value<'a>,
+    role_kind: Value<'a>,
+    subjects: Vec<Subject<'a>>,
+    partial: bool,
+}
+
+/// A subject of a binding.
+#[derive(Debug)]
+struct Subject<'a> {
+    kind: Cow<'a, str>,
+    /// Of a service account: `namespace/name`.
+    name: Cow<'a, str>,
+}
+
+impl<'a> Binding<'a> {
+    fn of(object: &View<'a>) -> Binding<'a> {
+        let items = object.key("subjects").items(Merge::Atomic);
+        let mut partial = items.partial;
+        let mut subjects = Vec::new();
+        for item in &items.views {
+            match Subject::of(item) {
+                Some(subject) => subjects.push(subject),
+                None => partial |= !item.complete,
+            }
+        }
+        let role = object.key("roleRef");
+        Binding { role: role.key("name").text(), role_kind: role.key("kind").text(), subjects, partial }
+    }
+
+    fn names(&self, kind: &str) -> Value<'a> {
+        let of_kind = self.subjects.iter().filter(|subject| subject.kind == kind);
+        Value::list_of(of_kind.map(|subject| Value::Text(subject.name.clone())).collect(), self.partial)
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn of(view: &View<'a>) -> Option<Subject<'a>> {
+        let (kind, name) = (view.key("kind").str()?, view.key("name").str()?);
+        if kind != "ServiceAccount" {
+            return Some(Subject { kind, name });
+        }
+        let namespace = view.key("namespace").str().unwrap_or_default();
+        Some(Subject { kind, name: Cow::Owned(format!("{namespace}/{name}")) })
+    }
+}
+
+/// The binding, or what its facts are without.
+fn binding<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Binding<'a>, Value<'a>> {
+    let shape = Shape::of(event);
+    if !shape.on(RBAC_GROUP, "rolebindings") && !shape.on(RBAC_GROUP, "clusterrolebindings") {
+        return Err(Value::Absent);
+    }
+    let object = object::object(event)?;
+    Ok(event.views.binding.get_or_init(|| Binding::of(&object)))
+}
+
+fn role<'a>(event: &Event<'a>) -> Value<'a> {
+    binding(event).map_or_else(|without| without, |binding| binding.role.clone())
+}
+
+fn role_kind<'a>(event: &Event<'a>) -> Value<'a> {
+    binding(event).map_or_else(|without| without, |binding| binding.role_kind.clone())
+}
+
+fn subjects<'a>(event: &Event<'a>) -> Value<'a> {
+    let show = |subject: &Subject<'a>| Value::Text(Cow::Owned(format!("{}:{}", subject.kind, subject.name)));
+    binding(event).map_or_else(
+        |without| without,
+        |binding| Value::list_of(binding.subjects.iter().map(show).collect(), binding.partial),
+    )
+}
+
+fn subject_users<'a>(event: &Event<'a>) -> Value<'a> {
+    binding(event).map_or_else(|without| without, |binding| binding.names("User"))
+}
+
+fn subject_groups<'a>(event: &Event<'a>) -> Value<'a> {
+    binding(event).map_or_else(|without| without, |binding| binding.names("Group"))
+}
+
+fn subject_service_accounts<'a>(event: &Event<'a>) -> Value<'a> {
+    binding(event).map_or_else(|without| without, |binding| binding.names("ServiceAccount"))
+}
+
+fn self_grant<'a>(event: &Event<'a>) -> Value<'a> {
+    let binding = match binding(event) {
+        Ok(binding) => binding,
+        Err(without) => return without,
+    };
+    let names = [actor(event), text(event.user().username)];
+    let own = names.iter().flatten().filter_map(|name| split_service_account(name));
+    let accounts: Vec<_> = own.map(|(namespace, name)| format!("{namespace}/{name}")).collect();
+    let mut groups = actor_groups(event).0;
+    groups.extend(event.user().groups.into_iter().flat_map(|groups| texts(groups, LIMIT).0));
+    groups.retain(|group| group != "system:authenticated" && !group.starts_with("system:serviceaccounts"));
+    let itself = |subject: &Subject<'_>| match &*subject.kind {
+        "User" => names.iter().flatten().any(|name| *name == subject.name),
+        "Group" => groups.contains(&subject.name),
+        "ServiceAccount" => accounts.iter().any(|account| *account == subject.name),
+        _ => false,
+    };
+    match (binding.subjects.iter().any(itself), binding.partial) {
+        (true, _) => Value::Bool(true),
+        (false, true) => Value::Unknown,
+        (false, false) => Value::Bool(false),
+    }
+}

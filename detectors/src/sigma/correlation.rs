@@ -1,0 +1,378 @@
+//! Correlation rules, read and checked; `crate::correlate` runs them.
+
+use rsigma_parser::{ConditionOperator, Timespan};
+use yaml_serde::{Mapping, Value};
+
+use super::document::{Document, plain};
+use super::logic::{Logic, LogicHash};
+use super::rule::{About, unknown_keys};
+use super::selection::Compiler;
+use crate::level::Level;
+use crate::program::Field;
+
+const KEYS: &[&str] =
+    &["type", "rules", "group-by", "timespan", "timeframe", "condition", "aliases", "generate", "window"];
+const CONDITION_KEYS: &[&str] = &["field", "gte", "gt", "lte", "lt", "eq"];
+
+/// What a correlation counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Events.
+    EventCount,
+    /// Different values of a field.
+    ValueCount,
+    /// Whether each rule has matched.
+    Temporal,
+    /// Whether each rule has matched, in the order in which they are listed.
+    TemporalOrdered,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::EventCount, Kind::ValueCount, Kind::Temporal, Kind::TemporalOrdered];
+
+    /// The name in rules.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::EventCount => "event_count",
+            Kind::ValueCount => "value_count",
+            Kind::Temporal => "temporal",
+            Kind::TemporalOrdered => "temporal_ordered",
+        }
+    }
+
+    fn is_temporal(self) -> bool {
+        matches!(self, Kind::Temporal | Kind::TemporalOrdered)
+    }
+}
+
+/// A comparison of a count with a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threshold {
+    /// Of `lt`, `lte`, `gt`, `gte`, `eq`.
+    pub operator: ConditionOperator,
+    /// The number.
+    pub count: u64,
+}
+
+/// A rule that a correlation refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member {
+    /// An index into [`super::Rules::detectors`].
+    Detector(usize),
+    /// An index into [`super::Rules::correlations`], always of an earlier one.
+    Correlation(usize),
+}
+
+/// A correlation of single events, or of other correlations.
+#[derive(Debug)]
+pub struct CorrelationRule {
+    /// What it says of itself.
+    pub about: About,
+    /// What it counts.
+    pub kind: Kind,
+    /// The rules that it refers to, in the order of the file.
+    pub rules: Vec<Member>,
+    /// What the events of a group have in common.
+    pub group_by: Vec<Key>,
+    /// Seconds.
+    pub timespan: u64,
+    /// All must hold. Empty for the temporal kinds, which ask for every rule.
+    pub condition: Vec<Threshold>,
+    /// The fields whose values are counted, together (for [`Kind::ValueCount`]).
+    pub values: Vec<Key>,
+    /// The first grade that holds gives the level.
+    pub grades: Vec<CountGrade>,
+    /// The detectors that it refers to alert too.
+    pub generate: bool,
+    /// Lists that a detector that it refers to needs and the config lacks: it is silent.
+    pub silent: Vec<String>,
+}
+
+/// A field of the events of a correlation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The field's name, or the alias.
+    pub name: String,
+    /// The field in the events of each rule, in the order of [`CorrelationRule::rules`].
+    pub fields: Vec<Field>,
+}
+
+/// A level for some of a correlation's alerts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountGrade {
+    /// When it applies: all must hold for the count.
+    pub when: Vec<Threshold>,
+    /// The level.
+    pub level: Level,
+}
+
+/// A correlation whose references are not resolved yet.
+pub(super) struct Draft {
+    pub(super) about: About,
+    kind: Kind,
+    /// Names or ids.
+    pub(super) rules: Vec<String>,
+    group_by: Vec<DraftKey>,
+    timespan: u64,
+    condition: Vec<Threshold>,
+    values: Vec<DraftKey>,
+    grades: Vec<CountGrade>,
+    generate: bool,
+    /// The line of its `rules`.
+    pub(super) rules_line: u32,
+}
+
+/// A field, or an alias for a field of each rule.
+struct DraftKey {
+    name: String,
+    /// For an alias: rule, the field's name, the field.
+    aliased: Vec<(String, String, Field)>,
+    field: Option<Field>,
+}
+
+/// Reads a correlation. What is wrong is noted.
+pub(super) fn draft(document: &Document<'_>, about: About, c: &mut Compiler<'_>) -> Option<Draft> {
+    let Some(map) = document.mapping("correlation") else {
+        c.refuse("`correlation` is a map");
+        return None;
+    };
+    c.at("correlation", |c| {
+        unknown_correlation_keys(map, c);
+        let kind = kind(map, c)?;
+        let rules = names(map.get("rules"));
+        if rules.is_empty() || kind.is_temporal() && rules.len() < 2 {
+            c.refuse(format!(
+                "`{}` needs {} in `rules`",
+                kind.name(),
+                if kind.is_temporal() { "two or more names" } else { "a name" }
+            ));
+        }
+        let group_by = names(map.get("group-by")).iter().map(|name| key(name, map, &rules, c)).collect();
+        let timespan = c.at("timespan", |c| timespan(map, c));
+        let (condition, fields) =
+            c.at("condition", |c| condition(map.get("condition"), kind, rules.len(), c));
+        let values = fields.iter().map(|name| key(name, map, &rules, c)).collect();
+        let root_generate = document.root.get("generate");
+        let generate =
+            root_generate.or_else(|| map.get("generate")).and_then(Value::as_bool).unwrap_or(false);
+        let rules_line = document.line(&["correlation", "rules"]);
+        let grades = document.root.get("grade").map_or_else(Vec::new, |value| grades(value, c));
+        Some(Draft {
+            about,
+            kind,
+            rules,
+            group_by,
+            timespan,
+            condition,
+            values,
+            grades,
+            generate,
+            rules_line,
+        })
+    })
+}
+
+/// Within a correlation every key means something: an unknown one is never passed over.
+fn unknown_correlation_keys(map: &Mapping, c: &mut Compiler<'_>) {
+    unknown_keys(map, KEYS, c);
+    for key in map.keys().filter_map(Value::as_str).filter(|key| !KEYS.contains(key)) {
+        c.at(key, |c| c.refuse(format!("`{key}` is not supported in a correlation")));
+    }
+    if let Some(window) = map.get("window").filter(|window| window.as_str() != Some("sliding")) {
+        let window = plain(window).unwrap_or_default();
+        c.at("window", |c| c.refuse(format!("window `{window}` is not supported: windows are sliding")));
+    }
+}
+
+fn kind(map: &Mapping, c: &mut Compiler<'_>) -> Option<Kind> {
+    let name = map.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    if kind.is_none() {
+        let known = Kind::ALL.map(Kind::name).join(", ");
+        c.at("type", |c| c.refuse(format!("correlation type `{name}` is not supported; use {known}")));
+    }
+    kind
+}
+
+/// A name or a list of names.
+fn names(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::Sequence(items)) => items.iter().filter_map(plain).collect(),
+        Some(value) => plain(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn timespan(map: &Mapping, c: &mut Compiler<'_>) -> u64 {
+    let text = map.get("timespan").or_else(|| map.get("timeframe")).and_then(plain).unwrap_or_default();
+    match Timespan::parse(&text) {
+        Ok(span) if span.seconds > 0 => span.seconds,
+        _ => {
+            c.refuse(format!("timespan `{text}` is no time such as 30s, 10m, 1h or 7d"));
+            0
+        }
+    }
+}
+
+/// The thresholds and the fields that are counted.
+fn condition(
+    value: Option<&Value>,
+    kind: Kind,
+    rules: usize,
+    c: &mut Compiler<'_>,
+) -> (Vec<Threshold>, Vec<String>) {
+    let map = match value {
+        Some(Value::Mapping(map)) => map,
+        None if kind.is_temporal() => return (Vec::new(), Vec::new()),
+        None => {
+            c.refuse(format!("`{}` needs a condition such as {{gte: 10}}", kind.name()));
+            return (Vec::new(), Vec::new());
+        }
+        Some(_) => {
+            c.refuse("a condition over rules is not supported; `temporal` asks for every rule");
+            return (Vec::new(), Vec::new());
+        }
+    };
+    let thresholds = thresholds(map, c);
+    let fields = names(map.get("field"));
+    if kind == Kind::ValueCount && fields.is_empty() {
+        c.refuse("`value_count` needs the `field` whose values it counts");
+    }
+    if kind != Kind::ValueCount && !fields.is_empty() {
+        c.refuse(format!("`{}` counts no values; `field` belongs to `value_count`", kind.name()));
+    }
+    if kind.is_temporal() {
+        let every = |t: &Threshold| t.operator == ConditionOperator::Gte && t.count == rules as u64;
+        if !thresholds.iter().all(every) {
+            c.refuse(format!("`{}` asks for every rule: leave the condition out", kind.name()));
+        }
+        return (Vec::new(), fields);
+    }
+    (thresholds, fields)
+}
+
+fn thresholds(map: &Mapping, c: &mut Compiler<'_>) -> Vec<Threshold> {
+    let mut thresholds = Vec::new();
+    for (key, value) in map {
+        let key = key.as_str().unwrap_or_default();
+        match (key.parse(), value.as_u64()) {
+            _ if key == "field" => {}
+            (Ok(operator), Some(count)) if CONDITION_KEYS.contains(&key) => {
+                thresholds.push(Threshold { operator, count })
+            }
+            (Ok(_), None) => {
+                c.refuse(format!("`{key}` takes a whole number"));
+            }
+            _ => {
+                c.refuse(format!("`{key}` is not supported here; use {}", CONDITION_KEYS.join(", ")));
+            }
+        }
+    }
+    if thresholds.is_empty() {
+        c.refuse("a condition needs a comparison such as {gte: 10}");
+    }
+    thresholds
+}
+
+fn grades(value: &Value, c: &mut Compiler<'_>) -> Vec<CountGrade> {
+    let shape = "`grade` of a correlation is a list of {when: {gte: COUNT}, level: LEVEL}";
+    let items = value.as_sequence().map(Vec::as_slice).unwrap_or_default();
+    if items.is_empty() {
+        c.refuse(shape);
+    }
+    let mut grades = Vec::new();
+    for item in items {
+        let level = item.get("level").and_then(Value::as_str).unwrap_or_default().parse();
+        match (item.get("when").and_then(Value::as_mapping), level) {
+            (Some(when), Ok(level)) => grades.push(CountGrade { when: thresholds(when, c), level }),
+            _ => {
+                c.refuse(shape);
+            }
+        }
+    }
+    grades
+}
+
+/// A field of the events, or an alias.
+fn key(name: &str, map: &Mapping, rules: &[String], c: &mut Compiler<'_>) -> DraftKey {
+    let alias = map.get("aliases").and_then(|aliases| aliases.get(name)).and_then(Value::as_mapping);
+    let mut key = DraftKey { name: name.to_owned(), aliased: Vec::new(), field: None };
+    let Some(alias) = alias else {
+        match c.field(name) {
+            Ok(field) => key.field = Some(field),
+            Err(reason) => {
+                c.refuse(reason);
+            }
+        }
+        return key;
+    };
+    for rule in rules {
+        let Some(name) = alias.get(rule.as_str()).and_then(Value::as_str) else {
+            c.at("aliases", |c| c.refuse(format!("alias `{name}` names no field for the rule `{rule}`")));
+            continue;
+        };
+        match c.field(name) {
+            Ok(field) => key.aliased.push((rule.clone(), name.to_owned(), field)),
+            Err(reason) => {
+                c.refuse(reason);
+            }
+        }
+    }
+    key
+}
+
+impl Draft {
+    /// The correlation, with the detectors that its rules are, their logic, and the lists that they lack.
+    pub(super) fn resolve(
+        mut self,
+        rules: Vec<Member>,
+        logics: &[LogicHash],
+        silent: Vec<String>,
+    ) -> CorrelationRule {
+        self.about.logic = self.logic(logics);
+        let resolved = |keys: Vec<DraftKey>| keys.into_iter().map(|key| key.resolve(rules.len())).collect();
+        CorrelationRule {
+            about: self.about,
+            kind: self.kind,
+            group_by: resolved(self.group_by),
+            timespan: self.timespan,
+            condition: self.condition,
+            values: resolved(self.values),
+            grades: self.grades,
+            generate: self.generate,
+            silent,
+            rules,
+        }
+    }
+
+    fn logic(&self, logics: &[LogicHash]) -> LogicHash {
+        let mut logic = Logic::new(self.kind.name());
+        logic.number(logics.len() as u64);
+        logics.iter().for_each(|rule| logic.bytes(rule));
+        logic.number(self.timespan);
+        for keys in [&self.group_by, &self.values] {
+            logic.number(keys.len() as u64);
+            for key in keys {
+                match key.field {
+                    Some(_) => logic.text(&key.name),
+                    None => key.aliased.iter().for_each(|(_, name, _)| logic.text(name)),
+                }
+            }
+        }
+        for threshold in &self.condition {
+            logic.text(&format!("{:?}", threshold.operator));
+            logic.number(threshold.count);
+        }
+        logic.finish()
+    }
+}
+
+impl DraftKey {
+    fn resolve(self, rules: usize) -> Key {
+        let fields = match self.field {
+            Some(field) => vec![field; rules],
+            None => self.aliased.into_iter().map(|(_, _, field)| field).collect(),
+        };
+        Key { name: self.name, fields }
+    }
+}

@@ -1,0 +1,480 @@
+//! Sigma rules: YAML to detectors and correlations.
+//!
+//! `rsigma-parser` reads Sigma's small languages (conditions, field specifications, wildcards, time spans). The documents
+//! are read here, because every problem should name its line, because nothing may be passed over in silence (a map where a
+//! value belongs, a key that nobody knows), and because one pass over the YAML is half of the time of start-up.
+//!
+//! What is not supported is refused, never half applied. Rules for other products are skipped and counted.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use yaml_serde::Value;
+
+use crate::program::{Expr, Selection, Tests};
+use crate::settings::Settings;
+
+mod condition;
+mod correlation;
+mod document;
+mod logic;
+mod mapping;
+mod modifiers;
+mod names;
+mod rule;
+mod selection;
+mod values;
+
+pub use correlation::{CorrelationRule, CountGrade, Key, Kind, Member, Threshold};
+pub use logic::LogicHash;
+pub use rsigma_parser::ConditionOperator;
+pub use rule::{About, DetectorRule, Grade};
+
+use document::Document;
+use rule::Logsource;
+use selection::Compiler;
+
+/// How rules are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Names that can have no value and unknown keys are errors: for our own catalogue.
+    pub strict: bool,
+    /// Keeps descriptions, references and false positives.
+    pub prose: bool,
+    /// Keeps the tests.
+    pub tests: bool,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The rule works, though perhaps not as meant.
+    Warning,
+    /// The rule cannot be used.
+    Error,
+}
+
+/// Something wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub source: Arc<str>,
+    /// The line, as well as it can be told.
+    pub line: u32,
+    /// What is wrong.
+    pub reason: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = if self.severity == Severity::Error { "error" } else { "warning" };
+        write!(f, "{}:{}: {severity}: {}", self.source, self.line, self.reason)
+    }
+}
+
+/// A rule that is not for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub source: Arc<str>,
+    /// The rule's title.
+    pub title: String,
+    /// Its logsource, in words.
+    pub logsource: String,
+}
+
+/// The rules of all files.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// Every question that they ask.
+    pub tests: Tests,
+    /// Detectors of single events, each name once.
+    pub detectors: Vec<DetectorRule>,
+    /// Correlations, each name once.
+    pub correlations: Vec<CorrelationRule>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// What is not for us.
+    pub skipped: Vec<Skipped>,
+    /// Names that a later file has taken over, and the file that lost them.
+    pub replaced: Vec<(String, Arc<str>)>,
+}
+
+impl Rules {
+    /// True if some rule cannot be used.
+    pub fn has_errors(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+}
+
+/// Reads files of rules, one after the other. The same name replaces.
+pub struct Loader<'s> {
+    settings: &'s Settings,
+    options: Options,
+    rules: Rules,
+    items: Vec<Item>,
+    filters: Vec<Filter>,
+    /// Ids and names of skipped rules, which correlations may refer to.
+    foreign: BTreeSet<String>,
+}
+
+enum Item {
+    Detector(DetectorRule),
+    Correlation(correlation::Draft),
+}
+
+impl Item {
+    fn about(&self) -> &About {
+        match self {
+            Item::Detector(rule) => &rule.about,
+            Item::Correlation(draft) => &draft.about,
+        }
+    }
+}
+
+/// A Sigma filter: what the rules that it names must fulfil as well.
+struct Filter {
+    source: Arc<str>,
+    line: u32,
+    stream: crate::event::Stream,
+    /// Names or ids; nothing means every rule.
+    rules: Vec<String>,
+    condition: Expr,
+    logic: LogicHash,
+    missing: Vec<String>,
+}
+
+impl<'s> Loader<'s> {
+    /// A loader. `settings` give the lists for `expand`.
+    pub fn new(settings: &'s Settings, options: Options) -> Loader<'s> {
+        Loader {
+            settings,
+            options,
+            rules: Rules::default(),
+            items: Vec::new(),
+            filters: Vec::new(),
+            foreign: BTreeSet::new(),
+        }
+    }
+
+    /// Reads a file. `source` is what problems call it.
+    pub fn add(&mut self, source: &str, yaml: &str) {
+        let mut skip = Vec::new();
+        if !self.options.tests {
+            skip.push("tests");
+        }
+        if !self.options.prose {
+            skip.extend(["description", "references", "falsepositives"]);
+        }
+        let source: Arc<str> = source.into();
+        for (number, document) in document::read(yaml, &skip).into_iter().enumerate() {
+            match document {
+                Ok(document) => self.document(&document, &source, number),
+                Err(problem) => self.problem(&source, problem.line, problem.reason, Severity::Error),
+            }
+        }
+    }
+
+    fn document(&mut self, document: &Document<'_>, source: &Arc<str>, number: usize) {
+        let correlates = document.root.contains_key("correlation");
+        let stream = match rule::logsource(document) {
+            _ if correlates => None,
+            Ok(Logsource::Ours(stream)) => Some(stream),
+            Ok(Logsource::Foreign(logsource)) => return self.skip(document, source, logsource),
+            Err(reason) => {
+                return self.problem(source, document.line(&["logsource"]), reason, Severity::Error);
+            }
+        };
+        let mut tests = std::mem::take(&mut self.rules.tests);
+        let compiler = Compiler::new(&mut tests, self.settings, stream, self.options.strict);
+        self.compile(document, source, number, compiler, stream);
+        self.rules.tests = tests;
+    }
+
+    fn compile(
+        &mut self,
+        document: &Document<'_>,
+        source: &Arc<str>,
+        number: usize,
+        compiler: Compiler<'_>,
+        stream: Option<crate::event::Stream>,
+    ) {
+        let mut c = compiler;
+        let version = rule::version(document, &mut c);
+        let mut c = c.indexed(version >= rsigma_parser::SPEC_VERSION_ARRAY_MATCHING);
+        let about = rule::about(document, self::name(document, source, number), source, &mut c);
+        let mut item = None;
+        let mut filter = None;
+        match stream {
+            Some(stream) if document.root.contains_key("filter") => {
+                filter = self::filter(document, &about, stream, &mut c)
+            }
+            Some(stream) => item = Some(Item::Detector(rule::detector(document, about, stream, &mut c))),
+            None => item = correlation::draft(document, about, &mut c).map(Item::Correlation),
+        }
+        let notes = std::mem::take(&mut c.notes);
+        let fatal = notes.iter().any(|note| note.fatal);
+        for note in notes {
+            let keys: Vec<&str> = note.keys.iter().map(String::as_str).collect();
+            let severity = if note.fatal { Severity::Error } else { Severity::Warning };
+            self.problem(source, document.line(&keys), note.reason, severity);
+        }
+        if !fatal {
+            self.items.extend(item);
+            self.filters.extend(filter);
+        }
+    }
+
+    fn skip(&mut self, document: &Document<'_>, source: &Arc<str>, logsource: String) {
+        self.foreign.extend([document.text("id"), document.text("name")].into_iter().flatten());
+        let title = document.text("title").unwrap_or_default();
+        self.rules.skipped.push(Skipped { source: source.clone(), title, logsource });
+    }
+
+    fn problem(&mut self, source: &Arc<str>, line: u32, reason: String, severity: Severity) {
+        self.rules.problems.push(Problem { source: source.clone(), line, reason, severity });
+    }
+
+    /// The rules, with names settled, filters applied and references resolved.
+    pub fn finish(mut self) -> Rules {
+        let (detectors, drafts) = self.settle();
+        self.rules.detectors = detectors;
+        self.filter();
+        self.resolve(drafts);
+        self.rules
+    }
+
+    /// Lets the last rule of each name stand, in the place of the first.
+    fn settle(&mut self) -> (Vec<DetectorRule>, Vec<correlation::Draft>) {
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut kept: Vec<Item> = Vec::new();
+        for item in std::mem::take(&mut self.items) {
+            let name = item.about().name.clone();
+            let Some(&place) = places.get(&name) else {
+                places.insert(name, kept.len());
+                kept.push(item);
+                continue;
+            };
+            let earlier = kept[place].about();
+            if earlier.source == item.about().source {
+                let reason = format!("the name `{name}` is used twice in this file");
+                let (source, line) = (item.about().source.clone(), item.about().line);
+                self.problem(&source, line, reason, Severity::Error);
+            } else {
+                self.rules.replaced.push((name, earlier.source.clone()));
+                kept[place] = item;
+            }
+        }
+        self.same_ids(&kept);
+        let (mut detectors, mut drafts) = (Vec::new(), Vec::new());
+        for item in kept {
+            match item {
+                Item::Detector(rule) => detectors.push(rule),
+                Item::Correlation(draft) => drafts.push(draft),
+            }
+        }
+        (detectors, drafts)
+    }
+
+    fn same_ids(&mut self, items: &[Item]) {
+        let mut owners: HashMap<&str, &About> = HashMap::new();
+        for about in items.iter().map(Item::about) {
+            let Some(id) = about.id.as_deref() else { continue };
+            if let Some(owner) = owners.insert(id, about) {
+                let reason = format!("`{}` has the same id", owner.name);
+                let severity = if self.options.strict { Severity::Error } else { Severity::Warning };
+                self.problem(&about.source, about.line, reason, severity);
+            }
+        }
+    }
+
+    fn filter(&mut self) {
+        for filter in std::mem::take(&mut self.filters) {
+            let mut applied = 0;
+            for rule in &mut self.rules.detectors {
+                let named =
+                    filter.rules.is_empty() || filter.rules.iter().any(|name| is_called(&rule.about, name));
+                if !named || rule.stream != filter.stream {
+                    continue;
+                }
+                applied += 1;
+                let condition = std::mem::replace(&mut rule.condition, Expr::And(Vec::new()));
+                rule.condition = rule::filtered(condition, &filter.condition);
+                let mut logic = logic::Logic::new("filtered");
+                logic.bytes(&rule.about.logic);
+                logic.bytes(&filter.logic);
+                rule.about.logic = logic.finish();
+                rule.silent.extend(filter.missing.iter().cloned());
+            }
+            if applied == 0 && !filter.rules.iter().any(|name| self.foreign.contains(name)) {
+                let reason = "no rule is called as this filter says".into();
+                self.problem(&filter.source, filter.line, reason, Severity::Warning);
+            }
+        }
+    }
+
+    /// Resolves references, inner correlations first. What is left when nothing more resolves refers to itself.
+    fn resolve(&mut self, mut drafts: Vec<correlation::Draft>) {
+        while !drafts.is_empty() {
+            let waiting: BTreeSet<String> = drafts.iter().map(|draft| draft.about.name.clone()).collect();
+            let waiting_ids: BTreeSet<String> =
+                drafts.iter().filter_map(|draft| draft.about.id.clone()).collect();
+            let before = drafts.len();
+            for draft in std::mem::take(&mut drafts) {
+                if draft.rules.iter().any(|name| waiting.contains(name) || waiting_ids.contains(name)) {
+                    drafts.push(draft);
+                } else {
+                    self.resolve_one(draft);
+                }
+            }
+            if drafts.len() == before {
+                for draft in drafts.drain(..) {
+                    let reason = "this correlation refers to itself".to_owned();
+                    self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error);
+                }
+            }
+        }
+    }
+
+    fn resolve_one(&mut self, draft: correlation::Draft) {
+        match self.referred(&draft) {
+            Ok(Some(rules)) => {
+                let abouts = rules.iter().map(|rule| self.about(*rule));
+                let logics: Vec<LogicHash> = abouts.map(|about| about.logic).collect();
+                let silent: BTreeSet<_> = rules.iter().flat_map(|rule| self.silent(*rule).to_vec()).collect();
+                let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
+                self.hide(&rule);
+                self.rules.correlations.push(rule);
+            }
+            Ok(None) => {
+                let About { source, title, .. } = draft.about;
+                self.rules.skipped.push(Skipped {
+                    source,
+                    title,
+                    logsource: "correlation of skipped rules".into(),
+                });
+            }
+            Err(reason) => self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error),
+        }
+    }
+
+    fn about(&self, member: Member) -> &About {
+        match member {
+            Member::Detector(index) => &self.rules.detectors[index].about,
+            Member::Correlation(index) => &self.rules.correlations[index].about,
+        }
+    }
+
+    fn silent(&self, member: Member) -> &[String] {
+        match member {
+            Member::Detector(index) => &self.rules.detectors[index].silent,
+            Member::Correlation(index) => &self.rules.correlations[index].silent,
+        }
+    }
+
+    /// The rules that a correlation refers to; nothing if one of them was skipped.
+    fn referred(&self, draft: &correlation::Draft) -> Result<Option<Vec<Member>>, String> {
+        let mut rules = Vec::new();
+        for name in &draft.rules {
+            let detector = self.rules.detectors.iter().position(|rule| is_called(&rule.about, name));
+            let correlation = self.rules.correlations.iter().position(|rule| is_called(&rule.about, name));
+            match (detector, correlation) {
+                (Some(index), _) => rules.push(Member::Detector(index)),
+                (None, Some(index)) => rules.push(Member::Correlation(index)),
+                (None, None) if self.foreign.contains(name) => return Ok(None),
+                (None, None) => {
+                    let known = self.rules.detectors.iter().map(|rule| rule.about.name.as_str());
+                    let near = names::nearest(name, known);
+                    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                    return Err(format!("there is no rule `{name}`{hint}"));
+                }
+            }
+        }
+        Ok(Some(rules))
+    }
+
+    /// Sigma's base rules do not alert by themselves, unless the correlation says `generate`. That holds within one file; a
+    /// detector elsewhere is not silenced because somebody counts it.
+    fn hide(&mut self, correlation: &CorrelationRule) {
+        if correlation.generate {
+            return;
+        }
+        for member in &correlation.rules {
+            let about = match *member {
+                Member::Detector(index) => &mut self.rules.detectors[index].about,
+                Member::Correlation(index) => &mut self.rules.correlations[index].about,
+            };
+            about.hidden |= about.source == correlation.about.source;
+        }
+    }
+}
+
+fn is_called(about: &About, name: &str) -> bool {
+    about.name == name || about.id.as_deref() == Some(name)
+}
+
+/// The name that a document gives, else one made of the file's.
+fn name(document: &Document<'_>, source: &str, number: usize) -> String {
+    if let Some(name) = document.text("name").filter(|name| !name.trim().is_empty()) {
+        return name.trim().to_owned();
+    }
+    let file = source.rsplit(['/', '\\']).next().unwrap_or(source);
+    let stem = file.strip_suffix(".yml").or_else(|| file.strip_suffix(".yaml")).unwrap_or(file);
+    if number == 0 { format!("sigma/{stem}") } else { format!("sigma/{stem}-{}", number + 1) }
+}
+
+fn filter(
+    document: &Document<'_>,
+    about: &About,
+    stream: crate::event::Stream,
+    c: &mut Compiler<'_>,
+) -> Option<Filter> {
+    let Some(map) = document.mapping("filter") else {
+        c.refuse("`filter` is a map");
+        return None;
+    };
+    let rules = match map.get("rules") {
+        Some(Value::Sequence(names)) => names.iter().filter_map(document::plain).collect(),
+        Some(name) => {
+            document::plain(name).into_iter().filter(|name| !name.eq_ignore_ascii_case("any")).collect()
+        }
+        None => Vec::new(),
+    };
+    let (condition, _, logic) = c.at("filter", |c| rule::detection(map, &["rules"], c));
+    let selection = Selection { name: format!("filter: {}", about.title), expr: condition };
+    Some(Filter {
+        source: about.source.clone(),
+        line: document.line(&["filter", "rules"]),
+        stream,
+        rules,
+        condition: Expr::Named(Arc::new(selection)),
+        logic: logic.finish(),
+        missing: c.missing.iter().cloned().collect(),
+    })
+}
+
+/// Compiles the `when` of an exception: a map of fields to values (or a list of such maps), as in a selection.
+///
+/// # Errors
+/// What is wrong with it: unknown names, lists that are not configured, and all that is wrong in a selection.
+pub fn exception(when: &Value, tests: &mut Tests, settings: &Settings) -> Result<Expr, String> {
+    let mut compiler = Compiler::new(tests, settings, None, true);
+    let expr = match when {
+        Value::Mapping(_) => compiler.selection(when),
+        Value::Sequence(items) if items.iter().all(Value::is_mapping) => compiler.selection(when),
+        _ => compiler.refuse("`when` is a map of fields to values"),
+    };
+    let lists = compiler.missing.iter().map(|name| format!("the list `{name}` is not configured"));
+    let notes = compiler.notes.iter().filter(|note| note.fatal).map(|note| match note.keys.last() {
+        Some(key) => format!("`{key}`: {}", note.reason),
+        None => note.reason.clone(),
+    });
+    let problems: Vec<String> = notes.chain(lists).collect();
+    if problems.is_empty() { Ok(expr) } else { Err(problems.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests;
