@@ -66,7 +66,7 @@ pub(crate) fn is_judged(event: &Event<'_>) -> bool {
 /// Whom an event counts for in the activity profile: the authenticated user and the trusted hop.
 pub(crate) fn client_names(event: &Event<'_>) -> (String, String) {
     let shown = |fact: &str| {
-        let value = crate::facts::find(fact).map(|id| (crate::facts::get(id).get)(event));
+        let value = crate::facts::find(fact).map(|id| crate::facts::get(id).value(event));
         value.map_or(String::new(), |value| value.display().into_owned())
     };
     (shown("actor.user"), shown("actor.ip"))

@@ -114,7 +114,7 @@ fn source(event: &Event<'_>) -> String {
 
 /// A fact's value as text; nothing if it is absent or unknown.
 pub(crate) fn shown(event: &Event<'_>, fact: &str) -> String {
-    let value = facts::find(fact).map_or(Value::Absent, |id| (facts::get(id).get)(event));
+    let value = facts::find(fact).map_or(Value::Absent, |id| facts::get(id).value(event));
     bounded(&value.display())
 }
 

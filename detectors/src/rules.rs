@@ -12,7 +12,9 @@ use crate::event::time::SECOND;
 use crate::integrity;
 use crate::level::Level;
 use crate::settings::Settings;
-use crate::sigma::{self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Problem, Rules};
+use crate::sigma::{
+    self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Presence, Problem, Referred, Rules,
+};
 
 /// What the operator decided.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +51,7 @@ pub struct File {
 pub fn read(files: &[File], settings: &Settings) -> Rules {
     let mut loader = Loader::new(settings, Options::default());
     for source in catalog::SOURCES {
-        loader.add(&origin(source.name), source.lean);
+        loader.add_builtin(&origin(source.name), source.lean);
     }
     for file in files {
         loader.add(&file.name, &file.yaml);
@@ -220,6 +222,9 @@ fn kind(rule: &CorrelationRule) -> correlate::Kind {
 }
 
 fn condition(rule: &CorrelationRule) -> Condition {
+    if let Some(presence) = &rule.presence {
+        return Condition::Members(expression(presence));
+    }
     if rule.condition.is_empty() {
         return Condition::AllMembers;
     }
@@ -234,12 +239,22 @@ fn condition(rule: &CorrelationRule) -> Condition {
     Condition::Count(rule.condition.iter().map(|t| (op(t.operator), t.count)).collect())
 }
 
+fn expression(presence: &Presence) -> correlate::Expr {
+    let all = |parts: &[Presence]| parts.iter().map(expression).collect();
+    match presence {
+        Presence::Rule(place) => correlate::Expr::Member(*place as u8),
+        Presence::All(parts) => correlate::Expr::All(all(parts)),
+        Presence::Any(parts) => correlate::Expr::Any(all(parts)),
+        Presence::Not(part) => correlate::Expr::Not(Box::new(expression(part))),
+    }
+}
+
 fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Option<Vec<Member>> {
     let keys = || rule.group_by.iter().chain(&rule.values);
-    let member = |(place, index): (usize, &sigma::Member)| {
-        let (source, about) = match *index {
-            sigma::Member::Detector(index) => (Source::Detector(index as u32), &rules.detectors[index].about),
-            sigma::Member::Correlation(index) => {
+    let member = |(place, referred): (usize, &Referred)| {
+        let (source, about) = match *referred {
+            Referred::Detector(index) => (Source::Detector(index as u32), &rules.detectors[index].about),
+            Referred::Correlation(index) => {
                 (Source::Correlation((*places.get(index)?)?), &rules.correlations[index].about)
             }
         };

@@ -321,7 +321,7 @@ impl<'e> Worker<'e> {
     fn route_falco(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
-        routes.key.clear();
+        begin(&mut routes.key, event);
         for top in [Top::Rule, Top::Priority, Top::Source] {
             push(&mut routes.key, event.raw(top));
         }
@@ -442,7 +442,7 @@ impl Routes {
 
     /// Clears the programs that need an annotation which is not there.
     fn by_notes(&mut self, engine: &Engine, event: &Event<'_>) {
-        self.key.clear();
+        begin(&mut self.key, event);
         for (name, _) in event.node(Top::Annotations).into_iter().flat_map(Node::members) {
             push(&mut self.key, Some(name.raw()));
         }
@@ -464,7 +464,7 @@ const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 
 /// Everything that facts with [`Parts::SHAPE`] may look at, as one key.
 fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
-    key.clear();
+    begin(key, event);
     let object = event.object_ref();
     let filled = |node: Option<Node<'_>>| u8::from(!spelled(node).is_empty());
     let status = judge::status(event);
@@ -472,8 +472,7 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
         | filled(object.name) << 1
         | u8::from(event.has(Top::ImpersonatedUser)) << 2
         | u8::from(may_be_dry_run(event)) << 3
-        | u8::from(status.message) << 4
-        | u8::from(event.damage.any()) << 5;
+        | u8::from(status.message) << 4;
     key.push(flags);
     for top in [Top::Verb, Top::Stage, Top::Level] {
         push(key, event.node(top).map(|node| spelled(Some(node))));
@@ -501,13 +500,19 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
 
 /// User, impersonated user, user agent and addresses, as one key.
 fn client_key(key: &mut Vec<u8>, event: &Event<'_>) {
-    key.clear();
+    begin(key, event);
     let user = event.user();
     push(key, user.username.map(Node::raw));
     push(key, user.groups.map(Node::raw));
     push(key, event.node(Top::UserAgent).map(Node::raw));
     push(key, event.node(Top::SourceIps).map(Node::raw));
     push(key, event.node(Top::ImpersonatedUser).map(Node::raw));
+}
+
+/// Begins a key. What a damaged event lacks is unknown rather than absent, so that it is of another class.
+fn begin(key: &mut Vec<u8>, event: &Event<'_>) {
+    key.clear();
+    key.push(u8::from(event.damage.any()));
 }
 
 /// Appends a field and a separator that no JSON text holds unescaped. A missing field differs from an empty one.

@@ -5,14 +5,15 @@
 //!
 //! # When a rule fires
 //! Time is cut into epoch-aligned *buckets* of the rule's timespan T. A rule fires at most once for a group and a bucket, and the
-//! alert's id is made of exactly that: detector name, logic hash, group key, bucket.
+//! alert's id is made of exactly that: detector name, logic hash, group key, bucket. (Events delivered again after their group
+//! was forgotten may raise an alert again, with the same id.)
 //!
 //! - **Conditions that only grow** (`gte`, `gt`; `temporal` without `not`; `temporal_ordered`) fire at once. Bucket b fires if some
 //!   event in b completes the condition over the sliding window (t - T, t] that ends at it. An event that comes late is also
-//!   checked against the later events that its window reaches ([`window`]). For `temporal_ordered` the completing event is
+//!   checked against the later events that its window reaches (`window.rs`). For `temporal_ordered` the completing event is
 //!   one of the last member; events of the same time are in order.
 //! - **Conditions that can become false again** (`lt`, `lte`, `eq`, `neq`, ranges, `not`) are judged on a bucket by itself,
-//!   when the watermark (the event clock less 60 s, [`clock`]) has passed the bucket's end, or at [`Correlator::finish`]: `eq: 3`
+//!   when the watermark (the event clock less 60 s, `clock.rs`) has passed the bucket's end, or at [`Correlator::finish`]: `eq: 3`
 //!   means exactly three in that stretch of T. Only groups with at least one event in the bucket are judged: nothing is
 //!   said about what never happened at all. Events for a bucket that is closed are counted as late and dropped.
 //!
@@ -28,10 +29,10 @@
 //! rule that waits for the watermark makes one step, at the last event of its bucket; the rules built on it wait for it.
 //!
 //! # Time and memory
-//! No clock but the events' own, which one forged or wrong time does not move ([`clock`]). A group keeps its windows while an event
+//! No clock but the events' own, which one forged or wrong time does not move (`clock.rs`). A group keeps its windows while an event
 //! that is late by no more than T or 60 s, whichever is longer, can still reach them, so at most between two and three timespans
 //! (for timespans below a minute, a minute and two timespans), and beside these the surroundings of the buckets touched
-//! last, for events that are older still. Groups live within a budget of bytes ([`store`]); a group that had to go before
+//! last, for events that are older still. Groups live within a budget of bytes (`store.rs`); a group that had to go before
 //! its windows were over is counted as evicted, and the later alerts of its rule are marked approximate.
 
 use std::collections::BTreeSet;

@@ -12,8 +12,8 @@ use crate::alert::{self, Alert};
 use crate::engine::Found;
 use crate::event::time::{self, Nanos, SECOND};
 
-/// The namespace of all alert ids.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x6c61_7077_696e_4761_8c65_7274_2d76_3100);
+/// The namespace of alert ids: the UUIDv5 of `lapwing` in the DNS namespace.
+pub const NAMESPACE: Uuid = Uuid::from_u128(0x9b00_5375_f7ce_5117_a0e2_87b8_ae0e_e51a);
 
 /// Events that an alert points to.
 const EVIDENCE: usize = 20;
@@ -100,7 +100,7 @@ impl Firing<'_> {
         fields
     }
 
-    /// The distinct values of a shown field, in order of time.
+    /// The distinct values of a shown field, in order of time, of the events that are kept of the window.
     fn shown_values(&self, field: usize) -> String {
         let mut values: Vec<&str> = Vec::new();
         for note in self.notes.iter().filter_map(|n| step::Note::read(&n.bytes)) {
@@ -113,6 +113,13 @@ impl Firing<'_> {
         let more = if values.len() > VALUES { ",..." } else { "" };
         values.truncate(VALUES);
         values.join(",") + more
+    }
+
+    /// The value of a shown field in the latest event that has one: what the sentence says of the last event, and, for the
+    /// temporal kinds, of the last one of the step that has the field.
+    fn latest_value(&self, name: &str) -> Option<&str> {
+        let field = self.plan.rule.shown().iter().position(|shown| *shown == name)?;
+        self.notes.iter().rev().find_map(|n| *step::Note::read(&n.bytes)?.shown.get(field)?)
     }
 
     fn output(&self, fields: &BTreeMap<String, String>) -> String {
@@ -128,7 +135,9 @@ impl Firing<'_> {
         for part in parts {
             match part.split_once('}') {
                 Some((name, rest)) => {
-                    out.push_str(fields.get(name).map_or("unknown", String::as_str));
+                    let latest = self.latest_value(name);
+                    let value = latest.or_else(|| fields.get(name).map(String::as_str));
+                    out.push_str(value.unwrap_or("unknown"));
                     out.push_str(rest);
                 }
                 None => {
@@ -182,6 +191,11 @@ fn duration(span: Nanos) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_namespace_is_what_it_says() {
+        assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing"));
+    }
 
     #[test]
     fn durations() {

@@ -416,7 +416,7 @@ fn depths(rules: &[Rule]) -> Result<Vec<u32>, String> {
     }
     let deepest = depths.iter().enumerate().max_by_key(|(_, depth)| **depth);
     let name = deepest.map_or("", |(i, _)| rules[i].name.as_str());
-    Err(format!("correlation `{name}` refers to itself, by way of its rules"))
+    Err(format!("correlation `{name}`: it refers to itself, by way of its rules"))
 }
 
 fn judge(rule: &Rule) -> Judge {

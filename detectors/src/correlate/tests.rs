@@ -300,3 +300,373 @@ proptest! {
         prop_assert_eq!(set(&once), set(&twice));
     }
 }
+
+/// A cheap stream of numbers, the same in every run.
+fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % below
+    }
+}
+
+#[test]
+fn the_matches_that_are_tried_make_every_rule_fire() {
+    let rules = all_rules();
+    let mut fired = BTreeSet::new();
+    for seed in 0..50 {
+        let mut next = numbers(seed);
+        let mut number = |below| next(below) as u8;
+        let matches: Vec<Match> = (0..60)
+            .map(|_| Match {
+                detector: u32::from(number(3)),
+                at: i64::from(number(200)) * 2,
+                request: number(40),
+                actor: number(3),
+                target: number(5),
+            })
+            .collect();
+        fired.extend(run(&rules, &matches, BUDGET).0.into_iter().map(|f| f.alert.detector));
+    }
+    assert_eq!(fired.len(), rules.len(), "{fired:?}");
+}
+
+/// Matches of detectors at seconds, of different requests and targets, by one actor.
+fn at(times: &[(u32, i64)]) -> Vec<Match> {
+    let of = |(i, (detector, seconds)): (usize, &(u32, i64))| Match {
+        detector: *detector,
+        at: seconds * 10,
+        request: i as u8,
+        actor: 0,
+        target: i as u8,
+    };
+    times.iter().enumerate().map(of).collect()
+}
+
+fn check(kind: Kind, members: u32, condition: Condition, times: &[(u32, i64)], alerts: usize) {
+    let rules = [rule("it", kind, (0..members).map(detector).collect(), 10, condition)];
+    let (found, _) = run(&rules, &at(times), BUDGET);
+    assert_eq!(found.len(), alerts, "{:?} {times:?}", rules[0].kind);
+    let reversed: Vec<_> = at(times).into_iter().rev().collect();
+    assert_eq!(ids(&run(&rules, &reversed, BUDGET).0), ids(&found));
+}
+
+#[test]
+fn windows_end_at_an_event_and_exclude_their_beginning() {
+    let three = || count(Op::Gte, 3);
+    check(Kind::EventCount, 1, three(), &[(0, 1), (0, 2), (0, 3)], 1);
+    check(Kind::EventCount, 1, three(), &[(0, 5), (0, 9), (0, 14)], 1);
+    check(Kind::EventCount, 1, three(), &[(0, 5), (0, 9), (0, 15)], 0);
+    check(Kind::EventCount, 1, count(Op::Gt, 3), &[(0, 1), (0, 2), (0, 3)], 0);
+    check(Kind::EventCount, 1, three(), &[(0, 1), (0, 2), (0, 3), (0, 4), (0, 5)], 1);
+    check(Kind::EventCount, 1, three(), &[(0, 1), (0, 2), (0, 3), (0, 21), (0, 22), (0, 23)], 2);
+    check(values(), 1, three(), &[(0, 1), (0, 1), (0, 1)], 1);
+}
+
+#[test]
+fn temporal_kinds_take_ties_and_mind_order() {
+    let all = || Condition::AllMembers;
+    check(Kind::Temporal, 2, all(), &[(1, 1), (0, 10)], 1);
+    check(Kind::Temporal, 2, all(), &[(1, 1), (0, 11)], 0);
+    check(Kind::Temporal, 3, count(Op::Gte, 2), &[(2, 1), (2, 2), (0, 4)], 1);
+    check(Kind::TemporalOrdered, 2, all(), &[(0, 1), (1, 2)], 1);
+    check(Kind::TemporalOrdered, 2, all(), &[(0, 2), (1, 2)], 1);
+    check(Kind::TemporalOrdered, 2, all(), &[(1, 1), (0, 2)], 0);
+    check(Kind::TemporalOrdered, 2, all(), &[(0, 5), (1, 9), (0, 12)], 1);
+    check(Kind::TemporalOrdered, 3, all(), &[(0, 1), (2, 2), (1, 3)], 0);
+    check(Kind::TemporalOrdered, 3, all(), &[(0, 1), (1, 9), (0, 10), (2, 12)], 0);
+    check(Kind::TemporalOrdered, 3, all(), &[(0, 1), (0, 8), (1, 9), (2, 12)], 1);
+}
+
+#[test]
+fn conditions_that_can_become_false_are_judged_on_a_bucket() {
+    check(Kind::EventCount, 1, count(Op::Lt, 3), &[(0, 1), (0, 9), (0, 10)], 2);
+    check(Kind::EventCount, 1, count(Op::Eq, 2), &[(0, 1), (0, 9), (0, 10)], 1);
+    check(Kind::EventCount, 1, count(Op::Neq, 2), &[(0, 1), (0, 9), (0, 10)], 1);
+    check(Kind::EventCount, 1, count(Op::Lte, 2), &[(0, 1), (0, 2), (0, 3), (0, 4)], 0);
+    let b_without_a = Expr::All(vec![Expr::Member(1), Expr::Not(Box::new(Expr::Member(0)))]);
+    check(Kind::Temporal, 2, Condition::Members(b_without_a), &[(1, 1), (1, 11), (0, 12)], 1);
+}
+
+#[test]
+fn waiting_ends_with_the_watermark() {
+    let rules = [rule("few", Kind::EventCount, vec![detector(0)], 10, count(Op::Lt, 3))];
+    let mut correlator = Correlator::new(rules.to_vec(), BUDGET).expect("good rules");
+    let mut out = Vec::new();
+    let base = at(&[(0, 5)])[0];
+    correlator.push(&steps(&rules, &[base])[0], &mut out);
+    for second in 6..70 {
+        correlator.advance(base.time() + (second - 5) * SECOND, &mut out);
+    }
+    assert_eq!(out.len(), 0);
+    correlator.advance(base.time() + 65 * SECOND, &mut out);
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].alert.count, Some(1));
+    correlator.push(&steps(&rules, &at(&[(0, 6)]))[0], &mut out);
+    correlator.finish(&mut out);
+    assert_eq!((out.len(), correlator.stats().late), (1, 1));
+}
+
+#[test]
+fn unknown_actors_are_not_one_actor() {
+    let mut by_none = rule("it", Kind::EventCount, vec![detector(0)], 10, count(Op::Gte, 1));
+    by_none.group_by.push("none".to_owned());
+    let mut of_none = rule(
+        "it",
+        Kind::ValueCount { fields: vec!["none".to_owned()] },
+        vec![detector(0)],
+        10,
+        count(Op::Gte, 1),
+    );
+    for rule in [&by_none, &of_none] {
+        assert_eq!(steps(std::slice::from_ref(rule), &at(&[(0, 1)])), []);
+    }
+    of_none.kind = Kind::ValueCount { fields: vec!["none".to_owned(), "target.name".to_owned()] };
+    assert_eq!(steps(&[of_none], &at(&[(0, 1)])).len(), 1);
+}
+
+#[test]
+fn aliases_name_different_fields() {
+    let mut second = detector(1);
+    second.aliases = vec![("actor.name".to_owned(), "user".to_owned())];
+    let rules = [rule("it", Kind::Temporal, vec![detector(0), second], 10, Condition::AllMembers)];
+    assert_eq!(rules[0].fields_for(0), ["actor.name"]);
+    assert_eq!(rules[0].fields_for(1), ["user"]);
+    let (found, _) = run(&rules, &at(&[(0, 1), (1, 2)]), BUDGET);
+    assert_eq!(found[0].alert.output_fields["actor.name"], "actor-0");
+}
+
+#[test]
+fn an_alert_tells_what_happened() {
+    let mut burst = rule("Many targets", values(), vec![detector(0)], 300, count(Op::Gte, 3));
+    burst.message =
+        Some("{actor.name} read {count} targets in {window}, the last one {target.name} {odd {x}".to_owned());
+    let rules = [burst];
+    let mut correlator =
+        Correlator::new(rules.to_vec(), BUDGET).expect("good").with_cluster(Some("prod".to_owned()));
+    let mut out = Vec::new();
+    for step in steps(&rules, &at(&[(0, 1), (0, 3), (0, 2)])) {
+        correlator.push(&step, &mut out);
+    }
+    let alert = serde_json::to_value(&out[0].alert).expect("alerts are JSON");
+    let evidence = |request: u8, second: u8| {
+        serde_json::json!({
+            "input": "audit.log", "offset": request, "length": 10, "sha256": format!("{request:02x}").repeat(32),
+            "time": format!("2026-03-01T10:00:0{second}.000000000Z"), "audit_id": "id",
+        })
+    };
+    let expected = serde_json::json!({
+        "uuid": report::uuid(&rules[0], &step::pack_group(["actor-0"].into_iter()), 1_772_359_200 / 300),
+        "time": "2026-03-01T10:00:03.000000000Z",
+        "rule": "Many targets", "priority": "Error", "level": "high", "source": "lapwing",
+        "output": "actor-0 read 3 targets in 5m, the last one target-1 {odd unknown",
+        "output_fields": {
+            "actor.name": "actor-0", "target.name": "target-0,target-2,target-1", "count": "3", "window": "5m",
+            "first_seen": "2026-03-01T10:00:01.000000000Z", "last_seen": "2026-03-01T10:00:03.000000000Z",
+        },
+        "tags": ["attack.t1110"], "schema": "lapwing/v1", "detector": "test/Many targets", "cluster": "prod", "k8s": null,
+        "evidence": [evidence(0, 1), evidence(2, 2), evidence(1, 3)],
+        "count": 3,
+    });
+    assert_eq!(alert, expected);
+}
+
+#[test]
+fn a_temporal_alert_lists_its_steps() {
+    let rules =
+        [rule("Chain", Kind::TemporalOrdered, vec![detector(0), detector(1)], 60, Condition::AllMembers)];
+    let (found, _) = run(&rules, &at(&[(0, 1), (0, 2), (0, 9), (1, 5)]), BUDGET);
+    let alert = &found[0].alert;
+    assert_eq!(
+        alert.steps.as_deref(),
+        Some(
+            &[
+                "2026-03-01T10:00:02.000000000Z Detector 0".to_owned(),
+                "2026-03-01T10:00:05.000000000Z Detector 1".to_owned()
+            ][..]
+        )
+    );
+    assert_eq!(alert.output, "Chain (actor.name=actor-0 window=1m)");
+    assert_eq!((alert.count, alert.evidence.len()), (None, 3));
+}
+
+#[test]
+fn rules_that_cannot_be_judged_are_refused() {
+    let good = || rule("it", Kind::EventCount, vec![detector(0)], 10, count(Op::Gte, 3));
+    let refuse = |rules: Vec<Rule>, why: &str| {
+        let error = Correlator::new(rules, BUDGET).expect_err(why);
+        assert!(error.starts_with("correlation `test/it`: ") && error.contains(why), "{error}");
+    };
+    refuse(vec![Rule { members: Vec::new(), ..good() }], "refers to 0 rules");
+    refuse(vec![Rule { timespan: 5, ..good() }], "timespan");
+    refuse(vec![Rule { kind: Kind::ValueCount { fields: Vec::new() }, ..good() }], "`field`");
+    refuse(vec![Rule { condition: Condition::AllMembers, ..good() }], "needs a condition");
+    refuse(vec![Rule { condition: count(Op::Gte, 1_000_000), ..good() }], "100000");
+    refuse(vec![Rule { kind: Kind::TemporalOrdered, ..good() }], "takes no condition");
+    refuse(vec![Rule { members: vec![correlation(3)], ..good() }], "does not exist");
+    let beyond = Condition::Members(Expr::Member(1));
+    refuse(vec![Rule { kind: Kind::Temporal, condition: beyond, ..good() }], "not among its rules");
+    refuse(vec![Rule { members: vec![correlation(0)], ..good() }], "itself");
+    let mut outer = Rule { members: vec![correlation(1)], ..good() };
+    outer.group_by = vec!["target.name".to_owned()];
+    refuse(vec![outer, good()], "`target.name` is not among the group-by fields");
+}
+
+#[test]
+fn damaged_steps_are_counted() {
+    let rules = [rule("it", Kind::EventCount, vec![detector(0)], 10, count(Op::Gte, 1))];
+    let step = steps(&rules, &at(&[(0, 1)])).remove(0);
+    let mut correlator = Correlator::new(rules.to_vec(), BUDGET).expect("good rules");
+    let mut out = Vec::new();
+    for cut in 0..step.bytes.len() {
+        correlator.push(&Step { time: 0, bytes: step.bytes[..cut].to_vec() }, &mut out);
+    }
+    assert_eq!((correlator.stats().damaged, out.len()), (step.bytes.len() as u64, 0));
+}
+
+/// A step of member 0 of a rule for any actor, at milliseconds.
+fn flood_step(rules: &[Rule], rule: u32, member: u8, millis: i64, actor: u64, request: u64) -> Step {
+    let mut identity = [0; 16];
+    identity[..8].copy_from_slice(&request.to_le_bytes());
+    let place = Place { input: "audit.log", offset: 0, length: 1, sha256: [0; 32], audit_id: None };
+    let time = 1_772_359_200 * SECOND + millis * 1_000_000;
+    let value = |_| Value::Text(format!("actor-{actor}").into());
+    StepBuilder::new(rules, rule, member).build(time, &identity, &place, value).expect("all values are there")
+}
+
+#[test]
+fn a_flood_of_keys_stays_within_the_budget_and_displaces_only_itself() {
+    let rules = [
+        rule("flooded", Kind::EventCount, vec![detector(0)], 3600, count(Op::Gte, 3)),
+        rule("quiet", Kind::Temporal, vec![detector(1), detector(2)], 3600, Condition::AllMembers),
+        rule("waiting", Kind::EventCount, vec![detector(0)], 3600, count(Op::Eq, 1)),
+    ];
+    let budget = 4 << 20;
+    let mut correlator = Correlator::new(rules.to_vec(), budget).expect("good rules");
+    let mut out = Vec::new();
+    correlator.push(&flood_step(&rules, 0, 0, 0, 0, 1), &mut out);
+    correlator.push(&flood_step(&rules, 0, 0, 0, 0, 2), &mut out);
+    correlator.push(&flood_step(&rules, 1, 0, 0, 0, 3), &mut out);
+    for n in 0..500_000_u64 {
+        for rule in [0, 2] {
+            correlator.push(&flood_step(&rules, rule, 0, n as i64, 10 + n, 10 + n), &mut out);
+        }
+        assert!(correlator.store.memory() <= budget);
+    }
+    assert!(correlator.store.weighed());
+    assert!(correlator.stats().evicted > 900_000, "{:?}", correlator.stats());
+    assert!(correlator.due.len() < 10_000);
+    correlator.push(&flood_step(&rules, 0, 0, 500_000, 0, 4), &mut out);
+    correlator.push(&flood_step(&rules, 1, 1, 500_000, 0, 5), &mut out);
+    let told: Vec<_> = out.iter().map(|f| (f.alert.rule.as_str(), f.alert.approximate)).collect();
+    assert_eq!(told, [("flooded", Some(true)), ("quiet", None)]);
+}
+
+#[test]
+fn active_keys_cannot_fill_the_budget_for_good() {
+    let rules = [rule("it", Kind::EventCount, vec![detector(0)], 3600, count(Op::Gte, 3))];
+    let mut correlator = Correlator::new(rules.to_vec(), 1 << 20).expect("good rules");
+    let mut out = Vec::new();
+    for n in 0..40_000 {
+        correlator.push(&flood_step(&rules, 0, 0, n, n as u64 / 2, n as u64), &mut out);
+    }
+    for n in 0..3 {
+        for actor in 0..100 {
+            let request = 1_000_000 + n * 100 + actor;
+            correlator.push(&flood_step(&rules, 0, 0, 40_000, 1_000_000 + actor, request), &mut out);
+        }
+    }
+    assert_eq!(out.len(), 100);
+}
+
+#[test]
+fn a_flood_in_one_group_is_thinned_and_still_found() {
+    let ordered =
+        rule("ordered", Kind::TemporalOrdered, vec![detector(0), detector(1)], 3600, Condition::AllMembers);
+    let inner = rule("inner", Kind::EventCount, vec![detector(0)], 3600, count(Op::Gte, 50));
+    let outer =
+        rule("outer", Kind::TemporalOrdered, vec![correlation(1), detector(1)], 3600, Condition::AllMembers);
+    let plain = rule("plain", Kind::EventCount, vec![detector(0)], 3600, count(Op::Gte, 50));
+    let rules = [ordered, inner, outer, plain];
+    let mut correlator = Correlator::new(rules.to_vec(), BUDGET).expect("good rules");
+    let mut out = Vec::new();
+    for n in 0..50_000 {
+        for rule in [0, 1, 3] {
+            correlator.push(&flood_step(&rules, rule, 0, n * 10, 0, n as u64), &mut out);
+        }
+    }
+    assert!(correlator.store.memory() < 1 << 20, "{}", correlator.store.memory());
+    correlator.push(&flood_step(&rules, 0, 1, 600_000, 0, 0), &mut out);
+    correlator.push(&flood_step(&rules, 2, 1, 600_000, 0, 0), &mut out);
+    let told: Vec<_> = out.iter().map(|f| (f.alert.rule.as_str(), f.alert.approximate)).collect();
+    let expected = [("inner", None), ("plain", None), ("ordered", Some(true)), ("outer", Some(true))];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn old_events_delivered_again_displace_nothing() {
+    let rules = [rule("it", Kind::EventCount, vec![detector(0)], 60, count(Op::Gte, 3))];
+    let mut correlator = Correlator::new(rules.to_vec(), BUDGET).expect("good rules");
+    let mut out = Vec::new();
+    let step = |n: u64| flood_step(&rules, 0, 0, n as i64 * 59_000, 0, n);
+    for n in 0..40 {
+        correlator.push(&step(n), &mut out);
+    }
+    for n in (0..10).chain([40]) {
+        correlator.push(&step(n), &mut out);
+    }
+    assert_eq!(out.len(), 0);
+    correlator.push(&flood_step(&rules, 0, 0, 40 * 59_000, 0, 41), &mut out);
+    assert_eq!(out.len(), 1);
+}
+
+#[test]
+fn forged_times_displace_nothing() {
+    let rules = [rule("it", Kind::EventCount, vec![detector(0)], 60, count(Op::Gte, 3))];
+    let year = 365 * 86_400_000;
+    let mut correlator = Correlator::new(rules.to_vec(), BUDGET).expect("good rules");
+    let mut out = Vec::new();
+    for n in 0..200_u64 {
+        correlator.push(&flood_step(&rules, 0, 0, n as i64 * 1000, n % 2, n), &mut out);
+        if n % 3 == 0 {
+            correlator.push(&flood_step(&rules, 0, 0, year * (1 + n as i64 / 9), n % 2, 1000 + n), &mut out);
+        }
+    }
+    let normal = out.iter().filter(|f| *f.alert.time < *"2026-04").count();
+    assert_eq!((normal, correlator.stats().late), (8, 0));
+    assert!(correlator.stats().future > 50);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn looking_back_restores_what_was_known((sorted, _) in delayed(600, 120), restart in 0_i64..600) {
+        let rules = all_rules();
+        let mut first = Correlator::new(rules.clone(), BUDGET).expect("good rules");
+        let mut second = Correlator::new(rules.clone(), BUDGET).expect("good rules");
+        let (mut before, mut after, mut restored) = (Vec::new(), Vec::new(), Vec::new());
+        let start = at(&[(0, 0)])[0].time();
+        let known = restart - first.look_back() / SECOND;
+        for second_of in 0..600 {
+            let out = if second_of < restart { &mut before } else { &mut after };
+            let matches: Vec<_> = sorted.iter().filter(|m| m.at / 10 == second_of).copied().collect();
+            first.advance(start + second_of * SECOND, out);
+            second.advance(start + second_of * SECOND, &mut restored);
+            for step in steps(&rules, &matches) {
+                first.push(&step, out);
+                if second_of >= known {
+                    second.push(&step, &mut restored);
+                }
+            }
+        }
+        first.finish(&mut after);
+        second.finish(&mut restored);
+        let restored: BTreeSet<_> = ids(&restored).into_iter().collect();
+        for found in &after {
+            prop_assert!(restored.contains(&found.alert.uuid), "{:?}", found.alert);
+        }
+    }
+}

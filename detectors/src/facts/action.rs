@@ -225,3 +225,213 @@ fn outcome_message<'a>(event: &Event<'a>) -> Value<'a> {
 fn outcome_code<'a>(event: &Event<'a>) -> Value<'a> {
     code(event).map_or_else(|| missing(event), Value::Int)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::{check, check_raw};
+
+    #[track_caller]
+    fn check_action(verb: &str, object: &str, expected: &str) {
+        check(&format!(r#"{{"verb": "{verb}", "objectRef": {object}}}"#), "action", expected);
+    }
+
+    #[test]
+    fn classes_need_the_exact_resource_and_subresource() {
+        check_action("get", r#"{"resource": "secrets"}"#, "[read, secret.read]");
+        check_action(
+            "watch",
+            r#"{"resource": "secrets", "apiGroup": "core"}"#,
+            "[read, secret.read, secret.list]",
+        );
+        check_action("list", r#"{"resource": "secrets", "apiGroup": "example.com"}"#, "[read]");
+        check_action("delete", r#"{"resource": "secrets"}"#, "[write, secret.write]");
+        check_action("patch", r#"{"resource": "configmaps"}"#, "[write, configmap.write]");
+        check_action("patch", r#"{"resource": "pods", "subresource": "status"}"#, "[write]");
+        check_action(
+            "update",
+            r#"{"resource": "deployments", "apiGroup": "apps", "subresource": "scale"}"#,
+            "[write]",
+        );
+        check_action("create", r#"{"resource": "serviceaccounts"}"#, "[write, service-account.create]");
+        check_action(
+            "create",
+            r#"{"resource": "serviceaccounts", "subresource": "token"}"#,
+            "[write, token.create]",
+        );
+        check_action("update", r#"{"resource": "persistentvolumes"}"#, "[write, volume.write]");
+        check("{\"verb\": null}", "action", "-");
+    }
+
+    #[test]
+    fn rbac_is_told_apart() {
+        let group = r#""apiGroup": "rbac.authorization.k8s.io""#;
+        let on = |resource: &str| format!(r#"{{"resource": "{resource}", {group}}}"#);
+        check_action("create", &on("rolebindings"), "[write, rbac.write, rbac.bind]");
+        check_action("patch", &on("clusterroles"), "[write, rbac.write, rbac.define]");
+        check_action("delete", &on("clusterrolebindings"), "[write, rbac.write]");
+        check_action("create", r#"{"resource": "roles"}"#, "[write]");
+    }
+
+    #[test]
+    fn connections_are_get_or_create_and_proxies_any_verb() {
+        check_action("get", r#"{"resource": "pods", "subresource": "exec"}"#, "[read, connect, pod.exec]");
+        check_action(
+            "create",
+            r#"{"resource": "pods", "subresource": "exec"}"#,
+            "[write, connect, pod.exec]",
+        );
+        check_action(
+            "create",
+            r#"{"resource": "pods", "subresource": "portforward"}"#,
+            "[write, connect, pod.port-forward]",
+        );
+        check_action(
+            "delete",
+            r#"{"resource": "services", "subresource": "proxy"}"#,
+            "[write, connect, service.proxy]",
+        );
+        check_action(
+            "get",
+            r#"{"resource": "nodes", "subresource": "proxy"}"#,
+            "[read, connect, node.proxy]",
+        );
+        check_action("proxy", r#"{"resource": "nodes"}"#, "[connect, node.proxy]");
+        check_action("get", r#"{"resource": "pods", "subresource": "log"}"#, "[read]");
+    }
+
+    #[test]
+    fn all_that_has_a_pod_template_is_a_workload() {
+        check_action("create", r#"{"resource": "pods"}"#, "[write, pod.create, workload.write]");
+        for object in [
+            r#"{"resource": "deployments", "apiGroup": "apps"}"#,
+            r#"{"resource": "daemonsets", "apiGroup": "extensions"}"#,
+            r#"{"resource": "statefulsets", "apiGroup": "apps"}"#,
+            r#"{"resource": "cronjobs", "apiGroup": "batch"}"#,
+            r#"{"resource": "jobs", "apiGroup": "batch"}"#,
+            r#"{"resource": "replicationcontrollers"}"#,
+            r#"{"resource": "podtemplates"}"#,
+        ] {
+            check_action("update", object, "[write, workload.write]");
+        }
+        check_action("create", r#"{"resource": "jobs", "apiGroup": "batch.volcano.sh"}"#, "[write]");
+        check_action(
+            "patch",
+            r#"{"resource": "pods", "subresource": "ephemeralcontainers"}"#,
+            "[write, pod.debug, workload.write]",
+        );
+    }
+
+    #[test]
+    fn server_side_apply_creates_pods_too() {
+        let event = |code: u16| {
+            format!(
+                r#"{{"verb": "patch", "objectRef": {{"resource": "pods"}}, "responseStatus": {{"code": {code}}}}}"#
+            )
+        };
+        check(&event(201), "action", "[write, pod.create, workload.write]");
+        check(&event(200), "action", "[write, workload.write]");
+    }
+
+    #[track_caller]
+    fn check_outcome(special: &str, outcome: &str, cause: &str) {
+        check(special, "outcome", outcome);
+        check(special, "outcome.cause", cause);
+    }
+
+    #[test]
+    fn the_code_decides_and_not_the_decision() {
+        check_outcome("{}", "allowed", "-");
+        check_outcome(r#"{"responseStatus": {"code": 101}}"#, "allowed", "-");
+        check_outcome(r#"{"responseStatus": {"code": "201"}}"#, "allowed", "-");
+        check_outcome(r#"{"responseStatus": {"code": 404, "message": "not found"}}"#, "failed", "-");
+        check_outcome(r#"{"responseStatus": {"code": 302}}"#, "unknown", "-");
+        check_outcome(r#"{"responseStatus": null, "stage": "RequestReceived"}"#, "unknown", "-");
+        check_outcome(r#"{"responseStatus": {"code": 500}, "stage": "Panic"}"#, "failed", "-");
+        check_outcome(
+            r#"{"responseStatus": {"code": 200, "message": "Connection closed early"}}"#,
+            "unknown",
+            "-",
+        );
+        check_outcome(
+            r#"{"responseStatus": {"code": 409}, "annotations": {"authorization.k8s.io/decision": "allow"}}"#,
+            "failed",
+            "-",
+        );
+    }
+
+    #[test]
+    fn an_event_that_was_cut_before_its_status_tells_nothing() {
+        check_raw(r#"{"auditID": "1", "verb": "get", "objectRef": {"resource": "sec"#, "outcome", "?");
+    }
+
+    #[test]
+    fn a_dry_run_changes_nothing() {
+        let write = |uri: &str| {
+            format!(r#"{{"verb": "create", "requestURI": "{uri}", "objectRef": {{"resource": "pods"}}}}"#)
+        };
+        check_outcome(&write("/x?fieldManager=a\\u0026dryRun=All"), "dry-run", "-");
+        check_outcome(&write("/x?dryRun="), "allowed", "-");
+        check_outcome(&write("/laundry"), "allowed", "-");
+        check_outcome(r#"{"verb": "delete", "requestObject": {"dryRun": ["All"]}}"#, "dry-run", "-");
+        check_outcome(r#"{"verb": "get", "requestURI": "/x?dryRun=All"}"#, "allowed", "-");
+        check_outcome(
+            r#"{"verb": "create", "requestURI": "/x?dryRun=All", "responseStatus": {"code": 403}}"#,
+            "denied",
+            "other",
+        );
+    }
+
+    #[track_caller]
+    fn check_refusal(code: u16, decision: &str, message: &str, cause: &str) {
+        let event = format!(
+            r#"{{"verb": "create", "objectRef": {{"resource": "pods"}},
+                "annotations": {{"authorization.k8s.io/decision": "{decision}"}},
+                "responseStatus": {{"code": {code}, "message": "{message}"}}}}"#
+        );
+        check_outcome(&event, "denied", cause);
+    }
+
+    #[test]
+    fn refusals_have_causes() {
+        check_refusal(403, "forbid", "pods is forbidden: User cannot create resource", "rbac");
+        check_refusal(401, "", "Unauthorized", "authentication");
+        check_refusal(403, "allow", "violates PodSecurity \\\"restricted:latest\\\": x", "pod-security");
+        check_refusal(400, "allow", "admission webhook \\\"a.b\\\" denied the request: no", "webhook");
+        check_refusal(
+            422,
+            "allow",
+            "x is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no",
+            "policy",
+        );
+        check_refusal(
+            403,
+            "allow",
+            "pods \\\"a\\\" is forbidden: exceeded quota: q, requested: cpu=1",
+            "quota",
+        );
+        check_refusal(
+            403,
+            "allow",
+            "user \\\"d\\\" (groups=[]) is attempting to grant RBAC permissions not currently held:",
+            "escalation",
+        );
+        check_refusal(403, "allow", "no service account", "other");
+    }
+
+    #[test]
+    fn a_refused_impersonation_has_neither_decision_nor_impersonated_user() {
+        let message = r#"users \"root\" is forbidden: User \"dana\" cannot impersonate resource \"users\" in API group \"\""#;
+        let event = format!(r#"{{"responseStatus": {{"code": 403, "message": "{message}"}}}}"#);
+        check_outcome(&event, "denied", "impersonation");
+    }
+
+    #[test]
+    fn refusals_that_only_the_request_tells_apart() {
+        let allowed =
+            r#""annotations": {"authorization.k8s.io/decision": "allow"}, "responseStatus": {"code": 403}"#;
+        let node = r#""user": {"username": "system:node:n", "groups": ["system:nodes"]}"#;
+        check_outcome(&format!(r#"{{{allowed}, "verb": "update", {node}}}"#), "denied", "node-restriction");
+        let exec = r#""verb": "get", "objectRef": {"resource": "pods", "subresource": "exec"}"#;
+        check_outcome(&format!("{{{allowed}, {exec}}}"), "denied", "websocket-create");
+    }
+}

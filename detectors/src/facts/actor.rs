@@ -314,3 +314,128 @@ fn node<'a>(event: &Event<'a>) -> Value<'a> {
 fn credential_id<'a>(event: &Event<'a>) -> Value<'a> {
     extra(event, "authentication.kubernetes.io/credential-id")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    fn user(name: &str, groups: &str) -> String {
+        format!(r#"{{"user": {{"username": "{name}", "groups": [{groups}]}}}}"#)
+    }
+
+    #[track_caller]
+    fn check_kind(name: &str, groups: &str, expected: &str) {
+        check(&user(name, groups), "actor.kind", expected);
+    }
+
+    #[test]
+    fn a_name_tells_the_kind_but_not_by_its_prefix() {
+        check_kind("dana@example.com", "", "human");
+        check_kind("system:anonymous", r#""system:unauthenticated""#, "anonymous");
+        check_kind("system:serviceaccount:shop:web", "", "service-account");
+        check_kind("system:serviceaccount:shop", "", "system");
+        check_kind("system:node:n1", r#""system:nodes""#, "node");
+        check_kind("system:node:n1", r#""system:masters""#, "system");
+        check_kind("system:kube-scheduler", "", "control-plane");
+        check_kind("system:kube-scheduler2", "", "system");
+        check_kind("system:bootstrap:abcdef", "", "bootstrap");
+        check(r#"{"user": {}, "responseStatus": {"code": 401}}"#, "actor.kind", "unauthenticated");
+        check(r#"{"user": {"username": ""}}"#, "actor.name", "-");
+    }
+
+    #[test]
+    fn builtin_is_an_exact_name() {
+        check(&user("system:apiserver", ""), "actor.builtin", "true");
+        check(&user("system:serviceaccount:kube-system:deployment-controller", ""), "actor.builtin", "true");
+        check(&user("system:serviceaccount:evil:deployment-controller", ""), "actor.builtin", "false");
+        check(&user("system:serviceaccount:kube-system:namespace-controller", ""), "actor.builtin", "false");
+        check(&user("dana", ""), "actor.builtin", "false");
+    }
+
+    #[test]
+    fn service_accounts_have_a_namespace() {
+        check(&user("system:serviceaccount:shop:web", ""), "actor.namespace", "shop");
+        check(&user("system:serviceaccount:shop:web", ""), "actor.service-account", "shop/web");
+        check(&user("dana", ""), "actor.service-account", "-");
+    }
+
+    #[test]
+    fn the_actor_is_the_impersonated_user() {
+        let event = r#"{"impersonatedUser": {"username": "system:admin", "groups": ["system:masters"]}}"#;
+        check(event, "actor.name", "system:admin");
+        check(event, "actor.user", "dana");
+        check(event, "actor.groups", "[system:masters]");
+        check(event, "actor.impersonating", "system:admin");
+        check(event, "actor.impersonating-groups", "[system:masters]");
+        check(r#"{"impersonatedUser": null}"#, "actor.name", "dana");
+        check("{}", "actor.impersonating", "-");
+    }
+
+    #[track_caller]
+    fn check_source(ips: &str, fact: &str, expected: &str) {
+        check(&format!(r#"{{"sourceIPs": {ips}}}"#), fact, expected);
+    }
+
+    #[test]
+    fn only_the_last_hop_is_trusted() {
+        check_source(r#"["198.51.100.1", "203.0.113.9"]"#, "actor.ip", "203.0.113.9");
+        check_source(r#"["198.51.100.1", "203.0.113.9"]"#, "actor.forwarded", "[198.51.100.1]");
+        check_source(r#"["198.51.100.1", "203.0.113.9"]"#, "actor.forwarded-untrusted", "true");
+        check_source(r#"["203.0.113.9"]"#, "actor.forwarded-untrusted", "false");
+        check_source("[]", "actor.ip", "-");
+    }
+
+    #[test]
+    fn configured_proxies_are_stepped_over() {
+        check_source(r#"["1.1.1.1", "203.0.113.9", "10.0.0.3", "10.0.0.4"]"#, "actor.ip", "203.0.113.9");
+        check_source(r#"["1.1.1.1", "203.0.113.9", "10.0.0.3"]"#, "actor.forwarded", "[1.1.1.1]");
+        check_source(r#"["203.0.113.9", "10.0.0.3"]"#, "actor.forwarded-untrusted", "false");
+        check_source(r#"["10.0.0.3", "10.0.0.4"]"#, "actor.ip", "10.0.0.3");
+    }
+
+    #[test]
+    fn public_addresses_are_told_from_private_ones() {
+        for public in
+            ["203.0.113.9", "8.8.8.8", "::ffff:8.8.8.8", "2001:db8::1", "[2001:db8::1]:443", "8.8.8.8:443"]
+        {
+            check_source(&format!(r#"["{public}"]"#), "actor.ip-public", "true");
+        }
+        for private in [
+            "10.1.2.3",
+            "127.0.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "fd00::1",
+            "fe80::1",
+            "::1",
+            "::ffff:10.0.0.1",
+        ] {
+            check_source(&format!(r#"["{private}"]"#), "actor.ip-public", "false");
+        }
+        check_source(r#"["proxy.local"]"#, "actor.ip-public", "-");
+        check_source(r#"["::ffff:8.8.8.8"]"#, "actor.ip", "8.8.8.8");
+    }
+
+    #[test]
+    fn the_tool_is_the_first_word_of_the_agent() {
+        check("{}", "actor.tool", "kubectl");
+        check(r#"{"userAgent": "Mozilla/5.0"}"#, "actor.tool", "mozilla");
+        check(r#"{"userAgent": ""}"#, "actor.tool", "-");
+        check(r#"{"userAgent": null}"#, "actor.agent", "-");
+    }
+
+    #[test]
+    fn extras_are_lists_of_the_authenticated_user() {
+        let event = r#"{"user": {"username": "system:serviceaccount:a:b", "extra":
+            {"authentication.kubernetes.io/pod-name": ["web-1"], "authentication.kubernetes.io/credential-id": ["JTI=1"]}}}"#;
+        check(event, "actor.pod", "web-1");
+        check(event, "actor.credential-id", "JTI=1");
+        check(event, "actor.node", "-");
+    }
+
+    #[test]
+    fn falco_knows_users_too() {
+        check(r#"{"rule": "x", "output_fields": {"user.name": "root"}}"#, "actor.name", "root");
+        check(r#"{"rule": "x", "output_fields": {"user.name": "<NA>"}}"#, "actor.name", "-");
+    }
+}

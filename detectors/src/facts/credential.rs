@@ -58,10 +58,12 @@ static URL_PASSWORD: LazyLock<Regex> = LazyLock::new(|| {
     compile(r#"\b[a-zA-Z][a-zA-Z0-9+.-]{1,30}://[^\s:/@'"]{0,128}:([^\s@/'"]{1,256})@[^\s]"#)
 });
 
-/// A password among the settings of an ADO-like connection string.
-static KEYWORD_PASSWORD: LazyLock<Regex> = LazyLock::new(|| {
-    compile(r#"(?i)(?:server|host|data source)\s?=[^\n]{1,512};\s?(?:password|pwd)\s?=\s?([^;\s"']{1,256})"#)
-});
+/// A password among the settings of a connection string, which names a server too.
+static KEYWORD_PASSWORD: LazyLock<Regex> =
+    LazyLock::new(|| compile(r#"(?i);\s?(?:password|pwd)\s?=\s?([^;\s"']{1,256})"#));
+
+static KEYWORD_SERVER: LazyLock<Regex> =
+    LazyLock::new(|| compile(r"(?i)(?:^|[;\s])(?:server|host|data source)\s?="));
 
 static KUBECONFIG_USER: LazyLock<Regex> = LazyLock::new(|| {
     compile(
@@ -105,7 +107,8 @@ fn form(value: &str) -> Option<&'static str> {
     if kubeconfig && captured(&KUBECONFIG_USER, value) {
         return Some(KUBECONFIG_TOKEN);
     }
-    let connects = captured(&URL_PASSWORD, value) || captured(&KEYWORD_PASSWORD, value);
+    let keywords = || KEYWORD_SERVER.is_match(value) && captured(&KEYWORD_PASSWORD, value);
+    let connects = captured(&URL_PASSWORD, value) || keywords();
     connects.then_some(CONNECTION_STRING)
 }
 
@@ -345,8 +348,10 @@ mod tests {
     #[test]
     fn all_patterns_compile() {
         assert_eq!(FORM_SET.len(), FORMS.len());
-        for pattern in [&URL_PASSWORD, &KEYWORD_PASSWORD, &KUBECONFIG_USER, &SETTING] {
-            assert!(pattern.captures_len() >= 2);
+        for pattern in [&URL_PASSWORD, &KEYWORD_PASSWORD, &KUBECONFIG_USER] {
+            assert_eq!(pattern.captures_len(), 2);
         }
+        assert_eq!(SETTING.captures_len(), 3);
+        assert_eq!(KEYWORD_SERVER.captures_len(), 1);
     }
 }

@@ -404,3 +404,184 @@ fn proxy_path<'a>(event: &Event<'a>) -> Value<'a> {
         None => missing(event),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    /// A request that enters a pod, with this query.
+    #[track_caller]
+    fn check_exec(query: &str, fact: &str, expected: &str) {
+        check(&entry("exec", query), fact, expected);
+    }
+
+    fn entry(kind: &str, query: &str) -> String {
+        format!(
+            r#"{{"verb": "get", "requestURI": "/api/v1/namespaces/shop/pods/web/{kind}?{query}",
+                "objectRef": {{"resource": "pods", "subresource": "{kind}", "namespace": "shop", "name": "web"}},
+                "responseStatus": {{"code": 101}}}}"#
+        )
+    }
+
+    #[test]
+    fn the_command_is_every_parameter_in_order() {
+        let query =
+            r"tty=true\u0026command=sh&stdin=true&command=-c&command=cat+%2Fetc%2Fshadow&container=app";
+        check_exec(query, "exec.argv", "[sh, -c, cat /etc/shadow]");
+        check_exec(query, "exec.command", "sh -c cat /etc/shadow");
+        check_exec(query, "exec.argv0", "sh");
+        check_exec(query, "exec.words", "[sh, -c, cat, shadow]");
+        check_exec(query, "exec.is-shell", "true");
+        check_exec(query, "exec.interactive", "true");
+        check_exec(query, "exec.container", "app");
+    }
+
+    #[test]
+    fn decoding_happens_once() {
+        check_exec("command=%2525", "exec.command", "%25");
+        check_exec("command=a%2Bb", "exec.command", "a+b");
+        check_exec("comm%61nd=id", "exec.command", "id");
+        check_exec("command=ls%3Bid", "exec.words", "[ls, id]");
+    }
+
+    #[test]
+    fn flags_are_read_as_the_server_reads_them() {
+        check_exec("command=id&stdin=1", "exec.stdin", "true");
+        check_exec("command=id&tty", "exec.tty", "true");
+        check_exec("command=id&tty=False&stdin=0", "exec.interactive", "false");
+        check_exec("command=id", "exec.container", "-");
+    }
+
+    #[test]
+    fn hundreds_of_parameters() {
+        let query = vec!["command=x"; 900].join("&") + "&command=last";
+        check_exec(&query, "exec.argv0", "x");
+        let all = vec!["x"; 900].join(" ") + " last";
+        check_exec(&query, "exec.command", &all);
+        let endless = vec!["command=x"; (1 << 16) + 1].join("&");
+        check_exec(&endless, "exec.command", "?");
+        check_exec(&endless, "exec.is-shell", "?");
+    }
+
+    #[track_caller]
+    fn check_shell(command: &str, expected: &str) {
+        let query: Vec<_> = command.split(' ').map(|word| format!("command={word}")).collect();
+        check_exec(&query.join("&"), "exec.is-shell", expected);
+    }
+
+    #[test]
+    fn shells_are_found_behind_other_programs() {
+        for command in [
+            "sh",
+            "/bin/bash -c id",
+            "-bash",
+            "env A=1 -u B bash",
+            "busybox sh",
+            "setsid -f sh",
+            "nsenter -t 1 -m -u -- bash",
+            "nsenter -t 1 -m",
+            "chroot /host",
+            "chroot /host /bin/sh",
+            "sudo -u root zsh",
+            "sudo -i",
+            "su",
+            "timeout 5 nice -n 5 sh",
+            "env env env sh",
+        ] {
+            check_shell(command, "true");
+        }
+        for command in [
+            "ls /bin/sh",
+            "env ls sh",
+            "busybox",
+            "chroot /host ls",
+            "python -c sh",
+            "shasum x",
+            "timeout 5 ls",
+        ] {
+            check_shell(command, "false");
+        }
+    }
+
+    #[test]
+    fn attach_has_no_command_and_port_forward_is_none() {
+        check(&entry("attach", "stdin=true"), "exec.stdin", "true");
+        check(&entry("attach", "stdin=true"), "exec.command", "-");
+        check(&entry("attach", "stdin=true"), "exec.is-shell", "false");
+        check(&entry("portforward", "ports=80"), "exec.stdin", "-");
+        check("{}", "exec.command", "-");
+    }
+
+    fn proxied(verb: &str, uri: &str, kind: &str, subresource: &str) -> String {
+        format!(
+            r#"{{"verb": "{verb}", "requestURI": "{uri}",
+                "objectRef": {{"resource": "{kind}", "name": "n", "subresource": "{subresource}"}}}}"#
+        )
+    }
+
+    #[track_caller]
+    fn check_node(rest: &str, fact: &str, expected: &str) {
+        check(
+            &proxied("get", &format!("/api/v1/nodes/n:10250/proxy/{rest}"), "nodes", "proxy"),
+            fact,
+            expected,
+        );
+    }
+
+    #[test]
+    fn kubelets_run_commands_too() {
+        let exec = "exec/shop/web/app?command=id&command=-u&input=1&tty=1";
+        check_node(exec, "kubelet.action", "exec");
+        check_node(exec, "kubelet.namespace", "shop");
+        check_node(exec, "kubelet.pod", "web");
+        check_node(exec, "kubelet.container", "app");
+        check_node(exec, "exec.command", "id -u");
+        check_node(exec, "exec.interactive", "true");
+        check_node("run/shop/web/9f2c/app?cmd=cat%20/etc/shadow", "exec.argv", "[cat, /etc/shadow]");
+        check_node("run/shop/web/9f2c/app?cmd=id", "kubelet.container", "app");
+        check_node("portForward/shop/web", "kubelet.action", "portForward");
+        check_node("portForward/shop/web", "exec.command", "-");
+        check_node("cri/exec/Zx81", "kubelet.action", "cri");
+        check_node("cri/exec/Zx81", "kubelet.pod", "-");
+    }
+
+    #[test]
+    fn paths_to_a_kubelet_cannot_be_disguised() {
+        check_node("%65xec/shop/web/app?command=id", "kubelet.action", "exec");
+        check_node("metrics/../exec/shop/web/app?command=id", "kubelet.action", "exec");
+        check_node("/exec/shop/web/app?command=id", "exec.command", "id");
+        let legacy = proxied("proxy", "/api/v1/proxy/nodes/n/run/shop/web/app?cmd=id", "nodes", "");
+        check(&legacy, "exec.command", "id");
+        let prefixed =
+            proxied("get", "/k8s/clusters/c1/api/v1/nodes/n/proxy/exec/a/b/c?command=id", "nodes", "proxy");
+        check(&prefixed, "exec.command", "id");
+    }
+
+    #[test]
+    fn scraping_a_kubelet_is_no_command() {
+        check_node("metrics/cadvisor", "kubelet.action", "-");
+        check_node("metrics/cadvisor", "exec.command", "-");
+        check_node("metrics/cadvisor", "proxy.path", "metrics/cadvisor");
+        check_node("executions", "kubelet.action", "-");
+    }
+
+    #[test]
+    fn a_posted_form_hides_the_command() {
+        let event = proxied("create", "/api/v1/nodes/n/proxy/run/shop/web/app", "nodes", "proxy");
+        check(&event, "exec.command", "?");
+        check(&event, "exec.is-shell", "?");
+        check(&event, "kubelet.pod", "web");
+    }
+
+    #[test]
+    fn proxied_paths() {
+        let service = "/api/v1/namespaces/shop/services/http:web:80/proxy/admin/?x=1";
+        check(&proxied("get", service, "services", "proxy"), "proxy.path", "admin");
+        check(&proxied("get", "/api/v1/namespaces/shop/pods/web/proxy", "pods", "proxy"), "proxy.path", "-");
+        check(
+            &proxied("get", "/api/v1/namespaces/proxy/pods/proxy/proxy/proxy", "pods", "proxy"),
+            "proxy.path",
+            "proxy",
+        );
+    }
+}

@@ -270,3 +270,58 @@ static PUBLIC_RULES: &[&str] = &[
     "Write below root",
     "Write below rpm database",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::PUBLIC_RULES;
+    use crate::facts::tests::check;
+
+    #[track_caller]
+    fn check_fields(fields: &str, fact: &str, expected: &str) {
+        check(&format!(r#"{{"rule": "x", "output_fields": {fields}}}"#), fact, expected);
+    }
+
+    #[test]
+    fn names_are_normalised() {
+        check(r#"{"rule": "x", "priority": "WARNING"}"#, "falco.priority", "Warning");
+        check(r#"{"rule": "x", "priority": "info"}"#, "falco.priority", "Informational");
+        check(r#"{"rule": "x", "source": "syscalls"}"#, "falco.source", "syscall");
+        check(r#"{"rule": "x", "source": null}"#, "falco.source", "syscall");
+        check(r#"{"rule": "x", "source": "internal"}"#, "falco.internal", "true");
+        check(r#"{"rule": "x", "source": "k8s_audit"}"#, "falco.k8s-audit", "true");
+        check(r#"{"rule": "x", "tags": ["a", "b"]}"#, "falco.tags", "[a, b]");
+        check(r#"{"rule": "x"}"#, "hostname", "node-1");
+    }
+
+    #[test]
+    fn fields_may_be_of_any_type_or_say_nothing() {
+        check_fields(r#"{"proc.name": "cat"}"#, "falco.proc", "cat");
+        for nothing in [r#""<NA>""#, "\"\"", "null", "{}"] {
+            check_fields(&format!(r#"{{"proc.name": {nothing}}}"#), "falco.proc", "-");
+        }
+        check_fields(r#"{"fd.name": ["a", "b"]}"#, "falco.file", "a,b");
+        check_fields(r#"{"proc.cmdline": 7}"#, "falco.cmdline", "7");
+        check_fields(r#"{"proc.tty": 34816}"#, "falco.tty", "true");
+        check_fields(r#"{"proc.tty": "0"}"#, "falco.tty", "false");
+        check_fields("{}", "falco.tty", "-");
+        check(r#"{"rule": "x", "output_fields": null}"#, "falco.proc", "?");
+    }
+
+    #[test]
+    fn the_host_is_no_container() {
+        check_fields(r#"{"container.id": "host", "container.name": "host"}"#, "falco.container", "-");
+        check_fields(r#"{"container.id": "3f1c"}"#, "falco.container", "3f1c");
+        check_fields(
+            r#"{"container.image.repository": "docker.io/x", "container.image.tag": "1"}"#,
+            "falco.image",
+            "docker.io/x",
+        );
+    }
+
+    #[test]
+    fn public_rules_are_mapped() {
+        assert!(PUBLIC_RULES.is_sorted());
+        check(r#"{"rule": "Terminal shell in container"}"#, "falco.mapped", "true");
+        check(r#"{"rule": "Our own rule"}"#, "falco.mapped", "false");
+    }
+}

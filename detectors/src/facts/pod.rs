@@ -4,7 +4,7 @@
 //! needs two things of the same container or volume is put together here, because a detector could not.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::FactType::{Bool, List, Text};
 use super::action::pod_path;
@@ -35,7 +35,7 @@ pub(super) static FACTS: &[Fact] = &[
         .doc("Those of them that some container mounts without `readOnly: true`."),
     Fact::body("pod.host-root", Bool, host_root).doc("True if the node's `/` is mounted."),
     Fact::body("pod.capabilities", List, capabilities)
-        .doc("Capabilities that containers add, in upper case and without `CAP_`."),
+        .doc("Capabilities that containers add, sorted, in upper case and without `CAP_`."),
     Fact::body("pod.unconfined", List, unconfined).doc(
         "Which of seccomp, apparmor, selinux, proc-mount is switched off, or for selinux replaced by what \
         the Baseline standard forbids.",
@@ -117,7 +117,7 @@ pub(super) struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    fn of(object: View<'a>, path: &[&str]) -> Pod<'a> {
+    fn of(object: &View<'a>, path: &[&str]) -> Pod<'a> {
         let (_, template) = path.split_last().unwrap_or((&"", &[]));
         let metadata = object.path(template).key("metadata");
         let spec = object.path(path);
@@ -127,7 +127,7 @@ impl<'a> Pod<'a> {
             containers.extend(items.views);
             partial |= items.partial;
         }
-        Pod { object, metadata, spec, containers, partial }
+        Pod { object: object.clone(), metadata, spec, containers, partial }
     }
 
     /// True if `test` holds for some container.
@@ -309,19 +309,14 @@ fn host_root<'a>(event: &Event<'a>) -> Value<'a> {
 
 fn capabilities<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
-        let (mut names, mut partial) = (Vec::new(), pod.partial);
+        let (mut names, mut partial) = (BTreeSet::new(), pod.partial);
         for container in &pod.containers {
             let words = container.path(&["securityContext", "capabilities", "add"]).words();
             partial |= words.partial;
-            for word in words.items {
-                let upper = word.to_uppercase();
-                let name = Value::Text(Cow::Owned(upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned()));
-                if names.len() < object::LIMIT && !names.contains(&name) {
-                    names.push(name);
-                }
-            }
+            let upper = words.items.iter().map(|word| word.to_uppercase());
+            names.extend(upper.map(|name| name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned)));
         }
-        Value::list_of(names, partial)
+        Value::list_of(names.into_iter().map(|name| Value::Text(Cow::Owned(name))).collect(), partial)
     })
 }
 
@@ -487,5 +482,340 @@ fn pv_host_path_sensitive<'a>(event: &Event<'a>) -> Value<'a> {
         (Value::Text(path), _) => Value::Bool(is_sensitive(&path)),
         (Value::Absent, Ok(_)) => Value::Bool(false),
         (other, _) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    /// A create of a pod with this spec.
+    #[track_caller]
+    fn check_spec(spec: &str, fact: &str, expected: &str) {
+        let event = format!(
+            r#"{{"verb": "create", "objectRef": {{"resource": "pods"}}, "requestObject": {{"kind": "Pod", "spec": {spec}}}}}"#
+        );
+        check(&event, fact, expected);
+    }
+
+    const PRIVILEGED: &str = r#"{"name": "c", "securityContext": {"privileged": true}}"#;
+
+    #[test]
+    fn every_kind_of_container_counts() {
+        for list in ["containers", "initContainers", "ephemeralContainers"] {
+            check_spec(
+                &format!(r#"{{"{list}": [{{"name": "a"}}, {PRIVILEGED}]}}"#),
+                "pod.privileged",
+                "true",
+            );
+            check_spec(&format!(r#"{{"{list}": [{PRIVILEGED}]}}"#), "pod.privileged-containers", "[c]");
+        }
+        check_spec(r#"{"containers": [{"name": "a"}]}"#, "pod.privileged", "false");
+        check_spec(r#"{"containers": [{"name": "a"}]}"#, "pod.privileged-containers", "-");
+        check_spec(
+            r#"{"containers": [{"securityContext": {"privileged": "true"}}]}"#,
+            "pod.privileged",
+            "false",
+        );
+    }
+
+    #[test]
+    fn every_kind_of_workload_has_its_place() {
+        let spec = format!(r#"{{"spec": {{"containers": [{PRIVILEGED}]}}}}"#);
+        let check_kind = |group: &str, resource: &str, object: String, expected: &str| {
+            let reference = format!(r#"{{"resource": "{resource}", "apiGroup": "{group}"}}"#);
+            let event =
+                format!(r#"{{"verb": "update", "objectRef": {reference}, "requestObject": {object}}}"#);
+            check(&event, "pod.privileged", expected);
+        };
+        let template = format!(r#"{{"spec": {{"template": {spec}}}}}"#);
+        check_kind("apps", "deployments", template.clone(), "true");
+        check_kind("apps", "daemonsets", template.clone(), "true");
+        check_kind("batch", "jobs", template.clone(), "true");
+        check_kind("", "replicationcontrollers", template.clone(), "true");
+        check_kind("batch", "cronjobs", format!(r#"{{"spec": {{"jobTemplate": {template}}}}}"#), "true");
+        check_kind("", "podtemplates", format!(r#"{{"template": {spec}}}"#), "true");
+        check_kind("", "pods", spec, "true");
+        check_kind("example.com", "deployments", template, "-");
+    }
+
+    #[test]
+    fn levels_truncation_and_reads() {
+        let event =
+            |rest: &str| format!(r#"{{"verb": "create", "objectRef": {{"resource": "pods"}}, {rest}}}"#);
+        check(&event(r#""level": "Metadata""#), "pod.privileged", "?");
+        check(&event(r#""level": "Request""#), "pod.privileged", "?");
+        check(
+            &event(r#""requestObject": {}, "annotations": {"audit.k8s.io/truncated": "true"}"#),
+            "pod.privileged",
+            "?",
+        );
+        check(
+            r#"{"verb": "get", "objectRef": {"resource": "pods"}, "level": "Metadata"}"#,
+            "pod.privileged",
+            "-",
+        );
+        check(
+            r#"{"verb": "create", "objectRef": {"resource": "secrets"}, "requestObject": {}}"#,
+            "pod.privileged",
+            "-",
+        );
+        check(
+            r#"{"verb": "update", "objectRef": {"resource": "pods", "subresource": "status"}, "requestObject": {}}"#,
+            "pod.privileged",
+            "-",
+        );
+        let exec = r#"{"verb": "create", "objectRef": {"resource": "pods", "subresource": "exec"}}"#;
+        check(exec, "pod.privileged", "-");
+    }
+
+    #[test]
+    fn what_a_webhook_changed_stands_in_the_response() {
+        let event = |response: &str| {
+            format!(
+                r#"{{"verb": "create", "objectRef": {{"resource": "pods"}}, "responseObject": {response},
+                "requestObject": {{"spec": {{"hostPID": false}}}}}}"#
+            )
+        };
+        check(&event(r#"{"kind": "Pod", "spec": {"hostPID": true}}"#), "pod.host-pid", "true");
+        check(&event(r#"{"kind": "Status", "code": 403}"#), "pod.host-pid", "false");
+        check(&event(r#"{"kind": "PartialObjectMetadata", "metadata": {}}"#), "pod.host-pid", "false");
+    }
+
+    #[test]
+    fn host_namespaces_are_listed() {
+        check_spec(r#"{"hostNetwork": true, "hostIPC": true}"#, "pod.host-namespaces", "[network, ipc]");
+        check_spec(r#"{"hostNetwork": null}"#, "pod.host-network", "false");
+        check_spec(r#"{"hostIPC": true}"#, "pod.host-ipc", "true");
+    }
+
+    fn volume(path: &str) -> String {
+        format!(r#"{{"name": "v", "hostPath": {{"path": "{path}"}}}}"#)
+    }
+
+    #[test]
+    fn host_paths_are_cleaned_and_compared_by_segments() {
+        let sensitive = |path: &str, expected: &str| {
+            check_spec(
+                &format!(r#"{{"volumes": [{}]}}"#, volume(path)),
+                "pod.host-paths-sensitive",
+                expected,
+            );
+        };
+        sensitive("/", "[/]");
+        sensitive("/var//run/../run/docker.sock/", "[/var/run/docker.sock]");
+        sensitive("/var/lib", "[/var/lib]");
+        sensitive("/var", "[/var]");
+        sensitive("/etc/kubernetes/pki", "[/etc/kubernetes/pki]");
+        sensitive("/etcetera", "-");
+        sensitive("/data", "-");
+        sensitive("/var/lib/app", "-");
+        check_spec(
+            &format!(r#"{{"volumes": [{}, {{"emptyDir": {{}}}}]}}"#, volume("/data/")),
+            "pod.host-paths",
+            "[/data]",
+        );
+        check_spec(&format!(r#"{{"volumes": [{}]}}"#, volume("//.")), "pod.host-root", "true");
+        check_spec("{}", "pod.host-root", "false");
+    }
+
+    #[test]
+    fn a_volume_is_writable_if_some_container_may_write() {
+        let spec = |mounts: &str| {
+            format!(r#"{{"volumes": [{}], "containers": [{{"volumeMounts": [{mounts}]}}]}}"#, volume("/etc"))
+        };
+        check_spec(&spec(r#"{"name": "v", "readOnly": true}"#), "pod.host-paths-writable", "-");
+        check_spec(&spec(r#"{"name": "v"}"#), "pod.host-paths-writable", "[/etc]");
+        check_spec(
+            &spec(r#"{"name": "v", "readOnly": true}, {"name": "v"}"#),
+            "pod.host-paths-writable",
+            "[/etc]",
+        );
+        check_spec(&spec(r#"{"name": "w"}"#), "pod.host-paths-writable", "-");
+    }
+
+    #[test]
+    fn capabilities_are_normalised() {
+        let spec = r#"{"containers": [{"securityContext": {"capabilities": {"add": ["cap_sys_admin", "NET_RAW"], "drop": ["ALL"]}}},
+            {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}"#;
+        check_spec(spec, "pod.capabilities", "[NET_RAW, SYS_ADMIN]");
+    }
+
+    #[test]
+    fn confinement_switched_off() {
+        check_spec(
+            r#"{"securityContext": {"seccompProfile": {"type": "Unconfined"}}}"#,
+            "pod.unconfined",
+            "[seccomp]",
+        );
+        check_spec(
+            r#"{"containers": [{"securityContext": {"procMount": "Unmasked"}}]}"#,
+            "pod.unconfined",
+            "[proc-mount]",
+        );
+        check_spec(
+            r#"{"containers": [{"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}]}"#,
+            "pod.unconfined",
+            "[selinux]",
+        );
+        check_spec(
+            r#"{"securityContext": {"seLinuxOptions": {"type": "container_t"}}}"#,
+            "pod.unconfined",
+            "-",
+        );
+        let annotated = r#"{"verb": "create", "objectRef": {"resource": "pods"}, "requestObject": {"metadata": {"annotations":
+            {"container.apparmor.security.beta.kubernetes.io/c": "unconfined"}}, "spec": {}}}"#;
+        check(annotated, "pod.unconfined", "[apparmor]");
+    }
+
+    #[test]
+    fn images_commands_and_accounts() {
+        let spec = r#"{"containers": [{"name": "a", "image": "nginx", "command": ["sh", "-c"], "args": ["id"]}, {"name": "b", "image": "x"}],
+            "serviceAccountName": "web", "nodeName": "n1"}"#;
+        check_spec(spec, "pod.images", "[nginx, x]");
+        check_spec(spec, "pod.containers", "[a, b]");
+        check_spec(spec, "pod.command", "[sh -c id]");
+        check_spec(spec, "pod.service-account", "web");
+        check_spec(spec, "pod.node-name", "n1");
+        check_spec("{}", "pod.service-account", "default");
+        check_spec(r#"{"serviceAccount": "old"}"#, "pod.service-account", "old");
+    }
+
+    #[test]
+    fn tolerating_everything() {
+        check_spec(r#"{"tolerations": [{"operator": "Exists"}]}"#, "pod.tolerates-all", "true");
+        check_spec(r#"{"tolerations": [{"operator": "Exists", "key": ""}]}"#, "pod.tolerates-all", "true");
+        check_spec(r#"{"tolerations": [{"operator": "Exists", "key": "a"}]}"#, "pod.tolerates-all", "false");
+    }
+
+    #[test]
+    fn owners_mirrors_and_debuggers() {
+        let event = |metadata: &str| {
+            format!(
+                r#"{{"verb": "create", "objectRef": {{"resource": "pods"}}, "requestObject": {{"metadata": {metadata}, "spec": {{}}}}}}"#
+            )
+        };
+        let owned = r#"{"ownerReferences": [{"kind": "Node"}, {"kind": "ReplicaSet", "controller": true}]}"#;
+        check(&event(owned), "pod.owner-kind", "ReplicaSet");
+        check(&event("{}"), "pod.owner-kind", "-");
+        check(&event(r#"{"annotations": {"kubernetes.io/config.mirror": "x"}}"#), "pod.mirror", "true");
+        check(&event("{}"), "pod.mirror", "false");
+        check(
+            &event(r#"{"labels": {"app.kubernetes.io/managed-by": "kubectl-debug"}}"#),
+            "pod.kubectl-debug",
+            "true",
+        );
+    }
+
+    #[test]
+    fn credentials_in_the_environment_are_named_and_not_shown() {
+        let spec = r#"{"containers": [{"env": [{"name": "DB_PASSWORD", "value": "hunter2"}, {"name": "MODE", "value": "dev"},
+            {"name": "TOKEN", "valueFrom": {}}]}]}"#;
+        check_spec(spec, "pod.env-credentials", "[DB_PASSWORD]");
+    }
+
+    #[track_caller]
+    fn check_patch(patch: &str, fact: &str, expected: &str) {
+        let object = r#"{"resource": "deployments", "apiGroup": "apps", "name": "web"}"#;
+        check(
+            &format!(r#"{{"verb": "patch", "objectRef": {object}, "requestObject": {patch}}}"#),
+            fact,
+            expected,
+        );
+    }
+
+    #[test]
+    fn json_patch_reaches_into_containers() {
+        let op = |op: &str, path: &str, value: &str| {
+            format!(r#"[{{"op": "{op}", "path": "/spec/template/spec{path}", "value": {value}}}]"#)
+        };
+        check_patch(&op("add", "/containers/0/securityContext/privileged", "true"), "pod.privileged", "true");
+        check_patch(
+            &op("add", "/containers/0/securityContext", r#"{"privileged": true}"#),
+            "pod.privileged",
+            "true",
+        );
+        check_patch(&op("add", "/containers/-", PRIVILEGED), "pod.privileged-containers", "[c, ..]");
+        check_patch(&op("replace", "/containers/0/image", "\"evil\""), "pod.images", "[evil, ..]");
+        check_patch(&op("replace", "/containers/0/image", "\"evil\""), "pod.privileged", "?");
+        check_patch(&op("test", "/hostPID", "true"), "pod.host-pid", "?");
+        check_patch(&op("add", "/hostPID", "false"), "pod.host-pid", "false");
+        check_patch(&op("add", "", r#"{"containers": [], "hostPID": true}"#), "pod.host-namespaces", "[pid]");
+        check_patch(&op("add", "/volumes/-", &volume("/etc")), "pod.host-paths-sensitive", "[/etc, ..]");
+        check_patch(&op("replace", "", r#"{"containers": [{"name": "a"}]}"#), "pod.privileged", "false");
+        let copied = op("add", "/hostPID", "true").replacen(
+            '[',
+            r#"[{"op": "copy", "from": "/a", "path": "/b"}, "#,
+            1,
+        );
+        check_patch(&copied, "pod.host-pid", "true");
+        check_patch(&copied, "pod.host-ipc", "?");
+    }
+
+    #[test]
+    fn two_inserts_at_one_index_are_two_containers() {
+        let insert = |container: &str| {
+            format!(r#"{{"op": "add", "path": "/spec/template/spec/containers/0", "value": {container}}}"#)
+        };
+        let patch = format!("[{}, {}]", insert(PRIVILEGED), insert(r#"{"name": "harmless"}"#));
+        check_patch(&patch, "pod.privileged", "true");
+        check_patch(&patch, "pod.containers", "[c, harmless, ..]");
+    }
+
+    #[test]
+    fn partial_objects_show_what_they_mention() {
+        let template = |spec: &str| format!(r#"{{"spec": {{"template": {{"spec": {spec}}}}}}}"#);
+        check_patch(&template(&format!(r#"{{"containers": [{PRIVILEGED}]}}"#)), "pod.privileged", "true");
+        check_patch(&template(r#"{"containers": [{"name": "a", "image": "b"}]}"#), "pod.privileged", "?");
+        check_patch(&template(r#"{"containers": [{"name": "a", "image": "b"}]}"#), "pod.images", "[b, ..]");
+        check_patch(&template(r#"{"hostPID": null}"#), "pod.host-pid", "false");
+        check_patch(&template("{}"), "pod.service-account", "?");
+        check_patch(r#"{"spec": {"replicas": 3}}"#, "pod.privileged", "?");
+        check_patch(&template(r#"{"tolerations": [{"operator": "Exists"}]}"#), "pod.tolerates-all", "true");
+    }
+
+    #[test]
+    fn a_directive_deletes_only_where_it_stands_alone() {
+        let list =
+            |item: &str| format!(r#"{{"spec": {{"template": {{"spec": {{"containers": [{item}]}}}}}}}}"#);
+        check_patch(&list(r#"{"$patch": "delete", "name": "a"}"#), "pod.containers", "?");
+        let hidden = r#"{"$patch": "delete", "name": "a", "securityContext": {"privileged": true}}"#;
+        check_patch(&list(hidden), "pod.privileged", "true");
+    }
+
+    #[test]
+    fn apply_that_creates_is_a_whole_object() {
+        let event = |code: u16| {
+            format!(
+                r#"{{"verb": "patch", "objectRef": {{"resource": "pods", "name": "a"}}, "responseStatus": {{"code": {code}}},
+                "requestObject": {{"spec": {{"containers": [{{"name": "a"}}]}}}}}}"#
+            )
+        };
+        check(&event(201), "pod.privileged", "false");
+        check(&event(200), "pod.privileged", "?");
+    }
+
+    #[test]
+    fn ephemeral_containers_are_pods() {
+        let event = format!(
+            r#"{{"verb": "patch", "objectRef": {{"resource": "pods", "subresource": "ephemeralcontainers", "name": "a"}},
+                "requestObject": {{"spec": {{"ephemeralContainers": [{PRIVILEGED}]}}}}}}"#
+        );
+        check(&event, "pod.privileged", "true");
+    }
+
+    #[test]
+    fn persistent_volumes_reach_the_node() {
+        let event = |spec: &str| {
+            format!(
+                r#"{{"verb": "create", "objectRef": {{"resource": "persistentvolumes"}}, "requestObject": {{"spec": {spec}}}}}"#
+            )
+        };
+        check(&event(r#"{"hostPath": {"path": "/etc/"}}"#), "pv.host-path", "/etc");
+        check(&event(r#"{"local": {"path": "/mnt/disk"}}"#), "pv.host-path-sensitive", "false");
+        check(&event(r#"{"hostPath": {"path": "/"}}"#), "pv.host-path-sensitive", "true");
+        check(&event(r#"{"nfs": {}}"#), "pv.host-path", "-");
+        check(&event(r#"{"nfs": {}}"#), "pv.host-path-sensitive", "false");
+        check("{}", "pv.host-path-sensitive", "-");
     }
 }

@@ -165,7 +165,7 @@ impl<'a> Rules<'a> {
             rules.note(&rule);
             rules.list.push(rule);
         }
-        for item in view.items_behind_limit() {
+        for item in view.stars_behind_limit() {
             let rule = Rule::of(&item);
             rules.note(&rule);
             if rules.list.len() < 2 * LIMIT && rule.stars().contains(&true) {
@@ -215,7 +215,7 @@ fn rules<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Rules<'a>, Value<'a>> {
         return Err(Value::Absent);
     }
     let object = object::object(event)?;
-    Ok(event.views.rules.get_or_init(|| Rules::of(&object)))
+    Ok(event.views.rules.get_or_init(|| Rules::of(object)))
 }
 
 fn bool_of<'a>(event: &Event<'a>, test: impl Fn(&Rules<'a>) -> Tri) -> Value<'a> {
@@ -267,23 +267,40 @@ struct Grants<'a> {
 impl Grants<'_> {
     /// Adds a rule's grants, either those with a `*` or the others, until a bound is hit.
     fn add(&mut self, rule: &Rule<'_>, only_stars: bool) {
+        let stars = rule.stars();
+        if only_stars && !stars[..3].contains(&true) {
+            return;
+        }
         for verb in &rule.verbs.items {
             for group in &rule.groups.items {
                 let star = verb == "*" || group == "*";
-                for resource in
-                    rule.resources.items.iter().filter(|name| only_stars == (star || *name == "*"))
-                {
-                    if self.list.len() >= GRANTS || self.tried >= COMBINATIONS {
-                        self.partial = true;
-                        return;
-                    }
-                    self.tried += 1;
-                    let grant = format!("{verb}:{group}/{resource}");
-                    if self.seen.insert(grant.clone()) {
-                        self.list.push(Value::Text(Cow::Owned(grant)));
-                    }
+                if only_stars && !star && stars[1] {
+                    self.push(verb, group, "*");
+                } else if only_stars == star {
+                    let named = |name: &&Cow<'_, str>| only_stars || *name != "*";
+                    rule.resources.items.iter().filter(named).for_each(|name| self.push(verb, group, name));
+                }
+                self.tried += 1;
+                if self.full() {
+                    return;
                 }
             }
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.list.len() >= GRANTS || self.tried >= COMBINATIONS
+    }
+
+    fn push(&mut self, verb: &str, group: &str, resource: &str) {
+        if self.full() {
+            self.partial = true;
+            return;
+        }
+        self.tried += 1;
+        let grant = format!("{verb}:{group}/{resource}");
+        if self.seen.insert(grant.clone()) {
+            self.list.push(Value::Text(Cow::Owned(grant)));
         }
     }
 }
@@ -511,7 +528,7 @@ fn binding<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Binding<'a>, Value<'a>> {
         return Err(Value::Absent);
     }
     let object = object::object(event)?;
-    Ok(event.views.binding.get_or_init(|| Binding::of(&object)))
+    Ok(event.views.binding.get_or_init(|| Binding::of(object)))
 }
 
 fn role<'a>(event: &Event<'a>) -> Value<'a> {
@@ -563,5 +580,277 @@ fn self_grant<'a>(event: &Event<'a>) -> Value<'a> {
         (true, _) => Value::Bool(true),
         (false, true) => Value::Unknown,
         (false, false) => Value::Bool(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    const GROUP: &str = r#""apiGroup": "rbac.authorization.k8s.io""#;
+
+    /// A create of a ClusterRole with these rules.
+    #[track_caller]
+    fn check_rules(rules: &str, fact: &str, expected: &str) {
+        let role = format!(r#"{{"resource": "clusterroles", {GROUP}}}"#);
+        let event =
+            format!(r#"{{"verb": "create", "objectRef": {role}, "requestObject": {{"rules": {rules}}}}}"#);
+        check(&event, fact, expected);
+    }
+
+    fn rule(verbs: &str, groups: &str, resources: &str) -> String {
+        let list = |words: &str| format!("\"{}\"", words.replace(' ', "\",\""));
+        let (verbs, groups, resources) = (list(verbs), list(groups).replace("core", ""), list(resources));
+        format!(r#"[{{"verbs": [{verbs}], "apiGroups": [{groups}], "resources": [{resources}]}}]"#)
+    }
+
+    #[test]
+    fn wildcards_are_found_where_they_stand() {
+        check_rules(&rule("*", "*", "*"), "rbac.wildcards", "[verbs, resources, apiGroups]");
+        check_rules(&rule("*", "*", "*"), "rbac.full-wildcard", "true");
+        check_rules(&rule("get", "*", "pods"), "rbac.wildcards", "[apiGroups]");
+        check_rules(r#"[{"verbs": ["get"], "nonResourceURLs": ["/metrics"]}]"#, "rbac.wildcards", "-");
+        check_rules(
+            r#"[{"verbs": ["get"], "nonResourceURLs": ["*"]}]"#,
+            "rbac.wildcards",
+            "[nonResourceURLs]",
+        );
+        let two = r#"[{"verbs": ["*"], "apiGroups": [""], "resources": ["pods"]}, {"verbs": ["get"], "apiGroups": [""], "resources": ["*"]}]"#;
+        check_rules(two, "rbac.full-wildcard", "false");
+    }
+
+    #[test]
+    fn grants_are_expanded() {
+        check_rules(&rule("get list", "core", "secrets"), "rbac.grants", "[get:/secrets, list:/secrets]");
+        check_rules(&rule("get", "core apps", "pods"), "rbac.grants", "[get:/pods, get:apps/pods]");
+        check_rules("[]", "rbac.grants", "-");
+        check_rules("[]", "rbac.rules", "false");
+    }
+
+    #[test]
+    fn a_wildcard_survives_every_bound() {
+        let names: Vec<_> = (0..5000).map(|n| format!("\"r{n}\"")).collect();
+        let rule = |resources: &str| {
+            format!(r#"{{"verbs": ["get"], "apiGroups": [""], "resources": [{resources}]}}"#)
+        };
+        let behind = format!("[{}]", rule(&format!(r#"{}, "*""#, names.join(","))));
+        check_rules(&behind, "rbac.wildcards", "[resources, ..]");
+        let rules: Vec<_> = (0..5000).map(|_| rule("\"pods\"")).collect();
+        let last = r#"{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}"#;
+        let many = format!("[{}, {last}]", rules.join(","));
+        check_rules(&many, "rbac.full-wildcard", "true");
+        check_rules(&many, "rbac.grants", "[*:*/*, get:/pods, ..]");
+        check_rules(&format!("[{}]", rules.join(",")), "rbac.full-wildcard", "?");
+    }
+
+    #[test]
+    fn escalation_needs_the_verb_or_the_resource_by_name() {
+        check_rules(&rule("bind", "rbac.authorization.k8s.io", "clusterroles"), "rbac.escalates", "[bind]");
+        check_rules(&rule("escalate", "*", "*"), "rbac.escalates", "[escalate]");
+        check_rules(&rule("*", "rbac.authorization.k8s.io", "roles"), "rbac.escalates", "[bind, escalate]");
+        check_rules(&rule("*", "*", "*"), "rbac.escalates", "-");
+        check_rules(&rule("bind", "core", "pods"), "rbac.escalates", "-");
+        check_rules(&rule("impersonate", "core", "users groups"), "rbac.escalates", "[impersonate]");
+        check_rules(
+            &rule("impersonate", "authentication.k8s.io", "userextras/scopes"),
+            "rbac.escalates",
+            "[impersonate]",
+        );
+        check_rules(
+            &rule("impersonate:user-info", "authentication.k8s.io", "users"),
+            "rbac.escalates",
+            "[impersonate]",
+        );
+        check_rules(&rule("get", "core", "users"), "rbac.escalates", "-");
+    }
+
+    #[test]
+    fn secrets_are_read_by_name_or_all() {
+        check_rules(&rule("watch", "core", "secrets"), "rbac.secret-read", "all");
+        check_rules(&rule("get", "*", "*"), "rbac.secret-read", "all");
+        check_rules(&rule("create", "core", "secrets"), "rbac.secret-read", "-");
+        check_rules(&rule("get", "apps", "*"), "rbac.secret-read", "-");
+        let named =
+            r#"[{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"]}]"#;
+        check_rules(named, "rbac.secret-read", "named");
+    }
+
+    #[test]
+    fn ways_into_pods_and_nodes() {
+        check_rules(&rule("get", "core", "pods/exec"), "rbac.pod-entry", "[pods/exec]");
+        check_rules(&rule("get", "core", "pods/ephemeralcontainers"), "rbac.pod-entry", "-");
+        check_rules(&rule("create", "core", "*/attach"), "rbac.pod-entry", "[pods/attach]");
+        check_rules(&rule("get", "core", "pods/log pods"), "rbac.pod-entry", "-");
+        check_rules(&rule("*", "*", "*"), "rbac.pod-entry", "-");
+        check_rules(&rule("get", "core", "nodes/proxy"), "rbac.node-proxy", "true");
+        check_rules(&rule("get", "core", "nodes/metrics"), "rbac.node-proxy", "false");
+    }
+
+    #[test]
+    fn levers_are_named_resources_with_the_right_verb() {
+        check_rules(&rule("create", "core", "serviceaccounts/token"), "rbac.levers", "[token-mint]");
+        check_rules(
+            &rule("approve sign", "certificates.k8s.io", "signers"),
+            "rbac.levers",
+            "[csr-approve, csr-sign]",
+        );
+        check_rules(&rule("patch", "core", "namespaces"), "rbac.levers", "[namespace-patch]");
+        check_rules(&rule("get", "core", "namespaces"), "rbac.levers", "-");
+        check_rules(&rule("update", "core", "nodes/status"), "rbac.levers", "[node-write]");
+        check_rules(
+            &rule("create", "core", "persistentvolumes pods/binding"),
+            "rbac.levers",
+            "[pv-create, pod-bind]",
+        );
+        check_rules(
+            &rule("*", "rbac.authorization.k8s.io", "clusterrolebindings"),
+            "rbac.levers",
+            "[rbac-write]",
+        );
+        check_rules(
+            &rule("create", "admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+            "rbac.levers",
+            "[webhook-write]",
+        );
+        check_rules(&rule("*", "*", "*"), "rbac.levers", "-");
+    }
+
+    #[test]
+    fn danger_is_the_sum_of_the_others() {
+        check_rules(&rule("*", "*", "*"), "rbac.dangerous", "true");
+        check_rules(&rule("get", "core", "nodes/proxy"), "rbac.dangerous", "true");
+        check_rules(&rule("get list", "core", "pods"), "rbac.dangerous", "false");
+        check_rules(&rule("*", "example.com", "widgets"), "rbac.dangerous", "false");
+        check_rules(&rule("*", "example.com", "widgets"), "rbac.custom-groups-only", "true");
+        check_rules(
+            &rule("*", "example.com gateway.networking.k8s.io", "widgets"),
+            "rbac.custom-groups-only",
+            "false",
+        );
+        check_rules(&rule("get", "core", "pods"), "rbac.write-verbs", "false");
+        check_rules(&rule("deletecollection", "core", "pods"), "rbac.write-verbs", "true");
+    }
+
+    #[track_caller]
+    fn check_role_patch(patch: &str, fact: &str, expected: &str) {
+        let role = format!(r#"{{"resource": "clusterroles", "name": "system:x", {GROUP}}}"#);
+        let event = format!(r#"{{"verb": "patch", "objectRef": {role}, "requestObject": {patch}}}"#);
+        check(&event, fact, expected);
+    }
+
+    #[test]
+    fn patches_show_what_they_mention() {
+        let all = rule("*", "*", "*");
+        check_role_patch(&format!(r#"{{"rules": {all}}}"#), "rbac.full-wildcard", "true");
+        check_role_patch(
+            &format!(r#"{{"rules": {}}}"#, rule("get", "core", "pods")),
+            "rbac.dangerous",
+            "false",
+        );
+        check_role_patch(r#"{"metadata": {"labels": {"a": "b"}}}"#, "rbac.full-wildcard", "?");
+        check_role_patch(r#"{"rules": null}"#, "rbac.rules", "false");
+        let added = all.trim_matches(['[', ']']);
+        check_role_patch(
+            &format!(r#"[{{"op": "add", "path": "/rules/-", "value": {added}}}]"#),
+            "rbac.full-wildcard",
+            "true",
+        );
+        check_role_patch(
+            &format!(r#"[{{"op": "replace", "path": "/rules", "value": {all}}}]"#),
+            "rbac.wildcards",
+            "[verbs, resources, apiGroups]",
+        );
+        check_role_patch(
+            r#"[{"op": "add", "path": "/rules/0/verbs/-", "value": "*"}]"#,
+            "rbac.wildcards",
+            "[verbs, ..]",
+        );
+        check_role_patch(
+            r#"[{"op": "replace", "path": "/rules/0/verbs", "value": ["*"]}]"#,
+            "rbac.full-wildcard",
+            "?",
+        );
+        check_role_patch(
+            r#"[{"op": "test", "path": "/rules/0/verbs", "value": ["*"]}]"#,
+            "rbac.wildcards",
+            "?",
+        );
+    }
+
+    #[test]
+    fn aggregation_is_a_label_however_it_is_set() {
+        let labels = r#"{"metadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-admin": "true",
+            "rbac.authorization.k8s.io/aggregate-to-view": "false"}}}"#;
+        check_role_patch(labels, "rbac.aggregates-to", "[admin, ..]");
+        let path = "/metadata/labels/rbac.authorization.k8s.io~1aggregate-to-edit";
+        check_role_patch(
+            &format!(r#"[{{"op": "add", "path": "{path}", "value": "true"}}]"#),
+            "rbac.aggregates-to",
+            "[edit, ..]",
+        );
+        check_role_patch("{}", "rbac.builtin", "true");
+    }
+
+    #[track_caller]
+    fn check_binding(binding: &str, fact: &str, expected: &str) {
+        let object = format!(r#"{{"resource": "clusterrolebindings", {GROUP}}}"#);
+        let special = format!(r#"{{"verb": "create", "objectRef": {object}, "requestObject": {binding}}}"#);
+        check(&special, fact, expected);
+    }
+
+    #[test]
+    fn bindings_name_role_and_subjects() {
+        let binding = r#"{"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [
+            {"kind": "User", "name": "eve"}, {"kind": "Group", "name": "ops"},
+            {"kind": "ServiceAccount", "name": "web", "namespace": "shop"}]}"#;
+        check_binding(binding, "rbac.role", "cluster-admin");
+        check_binding(binding, "rbac.role-kind", "ClusterRole");
+        check_binding(binding, "rbac.subjects", "[User:eve, Group:ops, ServiceAccount:shop/web]");
+        check_binding(binding, "rbac.subject-groups", "[ops]");
+        check_binding(binding, "rbac.subject-users", "[eve]");
+        check_binding(binding, "rbac.subject-service-accounts", "[shop/web]");
+        check_binding(binding, "rbac.self-grant", "false");
+        check_binding(binding, "rbac.rules", "-");
+        check_binding(r#"{"roleRef": {"name": "view"}}"#, "rbac.subjects", "-");
+    }
+
+    #[test]
+    fn granting_to_oneself() {
+        check_binding(r#"{"subjects": [{"kind": "User", "name": "dana"}]}"#, "rbac.self-grant", "true");
+        check_binding(r#"{"subjects": [{"kind": "Group", "name": "devs"}]}"#, "rbac.self-grant", "true");
+        check_binding(
+            r#"{"subjects": [{"kind": "Group", "name": "system:authenticated"}]}"#,
+            "rbac.self-grant",
+            "false",
+        );
+        let account = |name: &str| {
+            format!(
+                r#"{{"verb": "create", "objectRef": {{"resource": "rolebindings", {GROUP}}},
+                "user": {{"username": "system:serviceaccount:shop:web"}},
+                "requestObject": {{"subjects": [{{"kind": "ServiceAccount", "namespace": "shop", "name": "{name}"}}]}}}}"#
+            )
+        };
+        check(&account("web"), "rbac.self-grant", "true");
+        check(&account("db"), "rbac.self-grant", "false");
+    }
+
+    #[test]
+    fn a_patch_of_subjects_leaves_the_role_unknown() {
+        let event = |body: &str| {
+            format!(
+                r#"{{"verb": "patch", "objectRef": {{"resource": "rolebindings", "name": "b", {GROUP}}}, {body}}}"#
+            )
+        };
+        let add = r#"[{"op": "add", "path": "/subjects/-", "value": {"kind": "User", "name": "dana"}}]"#;
+        let request = event(&format!(r#""requestObject": {add}"#));
+        check(&request, "rbac.role", "?");
+        check(&request, "rbac.subjects", "[User:dana, ..]");
+        check(&request, "rbac.self-grant", "true");
+        let response = r#"{"roleRef": {"name": "view"}, "subjects": [{"kind": "User", "name": "dana"}]}"#;
+        check(
+            &event(&format!(r#""requestObject": {add}, "responseObject": {response}"#)),
+            "rbac.role",
+            "view",
+        );
     }
 }

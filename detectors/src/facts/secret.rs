@@ -52,7 +52,11 @@ pub(super) static FACTS: &[Fact] = &[
 ];
 
 /// The object, if the request writes one of that kind.
-fn object_on<'a>(event: &Event<'a>, resource: &str, subresource: &str) -> Result<View<'a>, Value<'a>> {
+fn object_on<'e, 'a>(
+    event: &'e Event<'a>,
+    resource: &str,
+    subresource: &str,
+) -> Result<&'e View<'a>, Value<'a>> {
     let shape = Shape::of(event);
     let wanted =
         if subresource.is_empty() { shape.on("", resource) } else { shape.on_sub(resource, subresource) };
@@ -63,7 +67,7 @@ fn of_object<'a>(
     event: &Event<'a>,
     resource: &str,
     subresource: &str,
-    fact: impl FnOnce(View<'a>) -> Value<'a>,
+    fact: impl FnOnce(&View<'a>) -> Value<'a>,
 ) -> Value<'a> {
     object_on(event, resource, subresource).map_or_else(|without| without, fact)
 }
@@ -101,10 +105,11 @@ fn bootstrap_value<'a>(event: &Event<'a>, key: &str) -> Result<String, Value<'a>
 }
 
 fn bootstrap_authentication<'a>(event: &Event<'a>) -> Value<'a> {
-    match bootstrap_value(event, "usage-bootstrap-authentication") {
+    of_object(event, "secrets", "", |_| match bootstrap_value(event, "usage-bootstrap-authentication") {
         Ok(value) => Value::Bool(value == "true"),
+        Err(Value::Absent) => Value::Bool(false),
         Err(without) => without,
-    }
+    })
 }
 
 fn bootstrap_expiration<'a>(event: &Event<'a>) -> Value<'a> {
@@ -237,5 +242,126 @@ fn truncated<'a>(event: &Event<'a>) -> Value<'a> {
         Tri::True if sees_rest(event) => Value::Bool(object::truncated(event)),
         Tri::True | Tri::Unknown => Value::Unknown,
         Tri::False => Value::Bool(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    /// A create of an object of this kind.
+    #[track_caller]
+    fn check_create(resource: &str, object: &str, fact: &str, expected: &str) {
+        let event = format!(
+            r#"{{"verb": "create", "objectRef": {{"resource": "{resource}"}}, "requestObject": {object}}}"#
+        );
+        check(&event, fact, expected);
+    }
+
+    #[test]
+    fn secrets_have_a_type() {
+        check_create("secrets", r#"{"type": "kubernetes.io/tls"}"#, "secret.type", "kubernetes.io/tls");
+        check_create("secrets", "{}", "secret.type", "Opaque");
+        check_create("configmaps", "{}", "secret.type", "-");
+        check(
+            r#"{"verb": "get", "objectRef": {"resource": "secrets"}, "responseObject": {"type": "x"}}"#,
+            "secret.type",
+            "-",
+        );
+        check(
+            r#"{"verb": "create", "level": "Metadata", "objectRef": {"resource": "secrets"}}"#,
+            "secret.type",
+            "?",
+        );
+        let token = r#"{"metadata": {"annotations": {"kubernetes.io/service-account.name": "web"}}}"#;
+        check_create("secrets", token, "secret.token-for", "web");
+    }
+
+    #[test]
+    fn bootstrap_tokens_show_their_use_and_their_end() {
+        let secret = |data: &str| format!(r#"{{"type": "bootstrap.kubernetes.io/token", {data}}}"#);
+        let coded = secret(
+            r#""data": {"usage-bootstrap-authentication": "dHJ1ZQ==", "expiration": "MjAyNi0wMy0wMVQxMDowMDowMFo="}"#,
+        );
+        check_create("secrets", &coded, "secret.bootstrap-authentication", "true");
+        check_create("secrets", &coded, "secret.bootstrap-expiration", "2026-03-01T10:00:00Z");
+        let plain = secret(r#""stringData": {"usage-bootstrap-authentication": "true"}"#);
+        check_create("secrets", &plain, "secret.bootstrap-authentication", "true");
+        check_create("secrets", &plain, "secret.bootstrap-expiration", "-");
+        check_create(
+            "secrets",
+            r#"{"data": {"expiration": "c2VjcmV0"}}"#,
+            "secret.bootstrap-expiration",
+            "-",
+        );
+        let odd = secret(r#""data": {"expiration": "c2VjcmV0"}"#);
+        check_create("secrets", &odd, "secret.bootstrap-expiration", "-");
+    }
+
+    #[test]
+    fn config_maps_name_keys_and_classes() {
+        let map = r#"{"data": {"db.password": "hunter2", "ca.crt": "-----BEGIN CERTIFICATE-----\nMIID", "mode": "x"},
+            "binaryData": {"key.pem": "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCk1JSUV2UQ=="}}"#;
+        check_create(
+            "configmaps",
+            map,
+            "configmap.credentials",
+            "[db.password: password, key.pem: private-key]",
+        );
+        check_create("configmaps", r#"{"data": {"a": "b"}}"#, "configmap.credentials", "-");
+        let patch = r#"{"verb": "patch", "objectRef": {"resource": "configmaps"}, "requestObject":
+            [{"op": "add", "path": "/data/password", "value": "hunter2"}]}"#;
+        check(patch, "configmap.credentials", "[password: password, ..]");
+    }
+
+    #[track_caller]
+    fn check_token(spec: &str, fact: &str, expected: &str) {
+        let event = format!(
+            r#"{{"verb": "create", "objectRef": {{"resource": "serviceaccounts", "subresource": "token", "name": "a"}},
+                "requestObject": {{"spec": {spec}}}, "responseObject": {{"kind": "Status"}}}}"#
+        );
+        check(&event, fact, expected);
+    }
+
+    #[test]
+    fn token_requests() {
+        check_token(r#"{"expirationSeconds": 604800}"#, "token.expiration-seconds", "604800");
+        check_token("{}", "token.expiration-seconds", "-");
+        check_token(r#"{"boundObjectRef": {"kind": "Pod"}}"#, "token.bound", "true");
+        check_token(r#"{"boundObjectRef": null}"#, "token.bound", "false");
+        check_token(r#"{"audiences": ["vault"]}"#, "token.audiences", "[vault]");
+    }
+
+    #[track_caller]
+    fn check_note(name: &str, value: &str, fact: &str, expected: &str) {
+        check(&format!(r#"{{"annotations": {{"{name}": "{value}"}}}}"#), fact, expected);
+    }
+
+    #[test]
+    fn legacy_tokens() {
+        check_note("authentication.k8s.io/legacy-token", "system:serviceaccount:a:b", "token.legacy", "yes");
+        check_note("authentication.k8s.io/legacy-token-manual-secret", "old", "token.legacy", "old");
+        check_note(
+            "authentication.k8s.io/legacy-token-invalidated",
+            "old/shop",
+            "token.legacy-invalidated",
+            "true",
+        );
+        check("{}", "token.legacy", "-");
+        check("{}", "token.legacy-invalidated", "false");
+    }
+
+    #[test]
+    fn pod_security() {
+        let note = "pod-security.kubernetes.io/audit-violations";
+        let text = r#"would violate PodSecurity \"restricted:latest\": x"#;
+        check_note(note, text, "psa.level", "restricted");
+        check_note(note, text, "psa.enforce-denied", "false");
+        check_note(note, "x", "psa.violations", "x");
+        let denied = r#"{"responseStatus": {"code": 403, "message": "x is forbidden: violates PodSecurity \"baseline:v1.30\": y"}}"#;
+        check(denied, "psa.enforce-denied", "true");
+        check(denied, "psa.level", "baseline");
+        check_note("audit.k8s.io/truncated", "true", "truncated", "true");
+        check("{}", "truncated", "false");
     }
 }

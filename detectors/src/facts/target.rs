@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use super::FactType::{Bool, Text};
-use super::object::{Body, View};
 use super::query::{Query, path};
 use super::shape::{Shape, missing, sees_rest, text, text_or_missing};
-use super::{BOTH, Fact, Parts, falco};
+use super::{BOTH, Fact, Parts, falco, object};
 use crate::event::{Event, Stream, Top};
 use crate::value::Value;
 
@@ -106,10 +105,7 @@ pub(super) fn name<'a>(event: &Event<'a>) -> Value<'a> {
     if !sees_rest(event) {
         return Value::Unknown;
     }
-    let object = match Body::of(event) {
-        Body::Whole(node) => View::root(Body::Whole(node)),
-        _ => None,
-    };
+    let object = object::object(event).ok();
     text_or_missing(event, object.and_then(|object| object.path(&["metadata", "name"]).str()))
 }
 
@@ -186,4 +182,95 @@ fn label_selector<'a>(event: &Event<'a>) -> Value<'a> {
 
 fn field_manager<'a>(event: &Event<'a>) -> Value<'a> {
     parameter(event, "fieldManager")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::facts::tests::check;
+
+    #[test]
+    fn the_core_group_is_empty_and_there_is_none_without_a_resource() {
+        check(r#"{"objectRef": {"resource": "pods"}}"#, "target.group", "");
+        check(r#"{"objectRef": {"resource": "pods", "apiGroup": "core"}}"#, "target.group", "");
+        check(r#"{"objectRef": {"resource": "jobs", "apiGroup": "batch"}}"#, "target.group", "batch");
+        check("{}", "target.group", "-");
+        check(r#"{"objectRef": {"resource": "pods", "subresource": "exec"}}"#, "target.type", "pods/exec");
+        check(r#"{"objectRef": {"resource": "pods"}}"#, "target.type", "pods");
+    }
+
+    #[test]
+    fn a_generated_name_stands_in_the_response() {
+        let event = |response: &str| {
+            format!(
+                r#"{{"verb": "create", "objectRef": {{"resource": "pods"}}, "requestObject": {{"metadata":
+                {{"generateName": "web-"}}}}, "responseObject": {response}}}"#
+            )
+        };
+        check(&event(r#"{"kind": "Pod", "metadata": {"name": "web-x1"}}"#), "target.name", "web-x1");
+        check(&event(r#"{"kind": "Status", "metadata": {}}"#), "target.name", "-");
+        check(&event("null"), "target.name", "-");
+        check(&event("null"), "target.named", "false");
+        check(r#"{"objectRef": {"resource": "pods", "name": "a"}}"#, "target.name", "a");
+    }
+
+    #[test]
+    fn namespaces_of_the_platform() {
+        check(
+            r#"{"objectRef": {"resource": "pods", "namespace": "kube-system"}}"#,
+            "target.platform",
+            "true",
+        );
+        check(
+            r#"{"objectRef": {"resource": "pods", "namespace": "kube-system2"}}"#,
+            "target.platform",
+            "false",
+        );
+        check(r#"{"objectRef": {"resource": "nodes"}}"#, "target.platform", "false");
+        check(r#"{"rule": "x", "output_fields": {"k8s.ns.name": "kube-system"}}"#, "target.platform", "true");
+        check(r#"{"rule": "x", "output_fields": {"k8s.pod.name": "web"}}"#, "target.name", "web");
+        check(r#"{"rule": "x"}"#, "target.cluster", "east");
+    }
+
+    #[track_caller]
+    fn check_uri(uri: &str, fact: &str, expected: &str) {
+        check(&format!(r#"{{"verb": "watch", "requestURI": "{uri}"}}"#), fact, expected);
+    }
+
+    #[test]
+    fn uris_are_decoded_once() {
+        check_uri("/api/v1/namespaces/a%2Fb?x=1", "target.path", "/api/v1/namespaces/a/b");
+        check_uri("/a%2525", "target.path", "/a%25");
+        check_uri("/a%zz", "target.path", "/a%zz");
+        check_uri(
+            "/x?fieldSelector=metadata.name%3Da\\u0026fieldManager=kubectl-run",
+            "target.field-selector",
+            "metadata.name=a",
+        );
+        check_uri(
+            "/x?fieldSelector=metadata.name%3Da\\u0026fieldManager=kubectl-run",
+            "target.field-manager",
+            "kubectl-run",
+        );
+        check_uri("/x?labelSelector=a+in+(b)", "target.label-selector", "a in (b)");
+    }
+
+    #[test]
+    fn health_checks_are_paths_without_a_resource() {
+        for path in ["/healthz", "/livez/etcd?verbose", "/readyz", "/version"] {
+            check_uri(path, "target.health", "true");
+        }
+        for path in ["/healthzz", "/api/v1/healthz", "/versions"] {
+            check_uri(path, "target.health", "false");
+        }
+        check(r#"{"requestURI": "/healthz", "objectRef": {"resource": "pods"}}"#, "target.health", "false");
+    }
+
+    #[test]
+    fn a_watch_from_the_beginning_is_a_dump() {
+        check_uri("/api/v1/secrets?watch=true", "target.dump", "true");
+        check_uri("/api/v1/secrets?watch=true&resourceVersion=0", "target.dump", "true");
+        check_uri("/api/v1/secrets?resourceVersion=17&sendInitialEvents=true", "target.dump", "true");
+        check_uri("/api/v1/secrets?watch=true&resourceVersion=17", "target.dump", "false");
+        check(r#"{"verb": "list", "requestURI": "/api/v1/secrets"}"#, "target.dump", "false");
+    }
 }

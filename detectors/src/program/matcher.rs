@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use ipnet::IpNet;
 use memchr::memmem;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
 use super::text::{self, Buffers, Glob};
 use super::{Field, members};
@@ -118,7 +119,7 @@ pub enum Pattern {
     /// The text's form.
     Glob(Glob),
     /// A regular expression, which need not match the whole text.
-    Regex(Box<Regex>),
+    Regex(Box<Expression>),
     /// An address in this network.
     Cidr(IpNet),
     /// A number, or its text, compared.
@@ -127,8 +128,62 @@ pub enum Pattern {
     Time(TimePart, Compare, f64),
 }
 
-/// From how many alternatives on a set or an automaton pays.
-const MANY: usize = 5;
+/// A regular expression that is compiled when it is first needed: compiling those of the catalogue would take a third of
+/// the time of start-up, and a few megabytes, for the sake of requests that most clusters seldom see.
+#[derive(Debug)]
+pub struct Expression {
+    text: String,
+    flags: Flags,
+    compiled: OnceLock<Regex>,
+}
+
+/// How a regular expression is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)] // the names of the regex crate
+pub struct Flags {
+    pub case_insensitive: bool,
+    pub multi_line: bool,
+    pub dot_matches_new_line: bool,
+}
+
+/// Bytes that a compiled regular expression may take.
+const EXPRESSION_SIZE: usize = 1 << 20;
+
+impl Expression {
+    /// An expression that is known to compile.
+    pub fn trusted(text: &str, flags: Flags) -> Expression {
+        Expression { text: text.to_owned(), flags, compiled: OnceLock::new() }
+    }
+
+    /// An expression, compiled at once.
+    ///
+    /// # Errors
+    /// Why it cannot be compiled.
+    pub fn new(text: &str, flags: Flags) -> Result<Expression, regex::Error> {
+        let expression = Expression::trusted(text, flags);
+        let compiled = expression.compile()?;
+        Ok(Expression { compiled: OnceLock::from(compiled), ..expression })
+    }
+
+    fn compile(&self) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(&self.text)
+            .case_insensitive(self.flags.case_insensitive)
+            .multi_line(self.flags.multi_line)
+            .dot_matches_new_line(self.flags.dot_matches_new_line)
+            .size_limit(EXPRESSION_SIZE)
+            .build()
+    }
+
+    fn get(&self) -> &Regex {
+        self.compiled
+            .get_or_init(|| self.compile().expect("the tests compile every expression of the catalogue"))
+    }
+}
+
+/// From how many whole texts on a set pays.
+const MANY_EXACT: usize = 5;
+/// From how many contained texts on an automaton pays. Building one takes longer than most rules are ever evaluated for.
+const MANY_CONTAINED: usize = 17;
 
 impl Pattern {
     /// Merges whole texts and contained texts of an `Any` list where there are many.
@@ -138,10 +193,10 @@ impl Pattern {
         let (mut set, mut parts, mut rest) = (HashSet::new(), Vec::new(), Vec::new());
         for pattern in patterns {
             match pattern {
-                Pattern::Exact(text) if exact >= MANY => {
+                Pattern::Exact(text) if exact >= MANY_EXACT => {
                     set.insert(text);
                 }
-                Pattern::Contains(finder) if contained >= MANY => {
+                Pattern::Contains(finder) if contained >= MANY_CONTAINED => {
                     parts.push(String::from_utf8_lossy(finder.needle()).into_owned());
                 }
                 other => rest.push(other),
@@ -150,10 +205,7 @@ impl Pattern {
         if !set.is_empty() {
             rest.push(Pattern::ExactAny(set));
         }
-        match AhoCorasick::new(&parts) {
-            Ok(automaton) if !parts.is_empty() => rest.push(Pattern::ContainsAny(Box::new(automaton), parts)),
-            _ => rest.extend(parts.into_iter().map(Pattern::contains)),
-        }
+        rest.extend(contains_any(parts));
         rest
     }
 
@@ -180,7 +232,7 @@ impl Pattern {
             Pattern::Contains(finder) => finder.find(text.as_bytes()).is_some(),
             Pattern::ContainsAny(automaton, _) => automaton.is_match(text),
             Pattern::Glob(glob) => glob.matches(text),
-            Pattern::Regex(regex) => regex.is_match(subject.original),
+            Pattern::Regex(regex) => regex.get().is_match(subject.original),
             Pattern::Cidr(network) => {
                 subject.original.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip.to_canonical()))
             }
@@ -189,6 +241,18 @@ impl Pattern {
                 subject.time().is_some_and(|t| compare.holds(part.of(t), *bound))
             }
         }
+    }
+}
+
+/// Text that contains one of `parts`.
+fn contains_any(parts: Vec<String>) -> Vec<Pattern> {
+    if parts.is_empty() {
+        return Vec::new();
+    }
+    // This kind is built several times faster than the others.
+    match AhoCorasickBuilder::new().kind(Some(AhoCorasickKind::ContiguousNFA)).build(&parts) {
+        Ok(automaton) => vec![Pattern::ContainsAny(Box::new(automaton), parts)],
+        Err(_) => parts.into_iter().map(Pattern::contains).collect(),
     }
 }
 

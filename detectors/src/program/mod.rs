@@ -26,7 +26,7 @@ mod template;
 mod text;
 
 pub use explain::Trace;
-pub use matcher::{Compare, Link, Matcher, Pattern, Relation, TimePart};
+pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
 pub use path::{Path, TOP_KEYS};
 pub use template::Template;
 pub use text::{Glob, Piece, fold};

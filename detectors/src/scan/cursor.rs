@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt;
 use std::iter::FusedIterator;
 
 use super::Marks;
@@ -15,7 +16,7 @@ use super::kernel::{BLOCK, Block};
 use super::text::{is_number, unescape};
 
 /// One marked document.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Doc<'a> {
     bytes: &'a [u8],
     blocks: &'a [Block],
@@ -40,6 +41,13 @@ pub enum Kind {
     Null,
     /// Nothing that JSON knows; may be empty.
     Invalid,
+}
+
+/// Without the content, which has no business in a log.
+impl fmt::Debug for Doc<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doc").field("length", &self.bytes.len()).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Doc<'a> {
@@ -272,7 +280,7 @@ impl<'a> Node<'a> {
     #[cold]
     fn find_end(self) -> u32 {
         let start = self.start as usize;
-        self.doc.value_end(start, self.doc.depth_at(start)) as u32
+        self.doc.value_end(start, self.doc.depth_at(start)).min(self.doc.bytes.len()) as u32
     }
 
     #[inline]
@@ -377,10 +385,10 @@ impl<'a> Key<'a> {
     /// True if the key, its escapes decoded, is `name`.
     #[inline]
     pub fn is(self, name: &str) -> bool {
-        // An escape is longer than what it stands for, so a key that is not longer than the name has none or isn't it.
+        // An escape is longer than what it stands for, so that most keys need no look at their bytes.
         match self.raw.len().cmp(&name.len()) {
             Ordering::Less => false,
-            Ordering::Equal => self.raw == name.as_bytes() && !(self.has_escape() && self.text() != name),
+            Ordering::Equal => self.raw == name.as_bytes() && (!self.has_escape() || self.text() == name),
             Ordering::Greater => self.has_escape() && self.text() == name,
         }
     }
@@ -581,20 +589,18 @@ impl<'a> Items<'a> {
     #[cold]
     #[inline(never)]
     fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
-        loop {
-            match walk.next_start(b']') {
-                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
-                    walk.damaged = true;
-                    walk.before = b',';
-                    walk.at += 1;
-                }
-                Some(_) => {
-                    let value = walk.take_value(walk.at);
-                    return (walk, Some(value));
-                }
-                None => return (walk, None),
+        while let Some(byte) = walk.next_start(b']') {
+            // A colon begins no value, nor does a quote that a backslash before it escapes.
+            if byte == b':' || (byte == b'"' && !walk.doc.has_quote(walk.at)) {
+                walk.damaged = true;
+                walk.before = b',';
+                walk.at += 1;
+                continue;
             }
+            let value = walk.take_value(walk.at);
+            return (walk, Some(value));
         }
+        (walk, None)
     }
 }
 

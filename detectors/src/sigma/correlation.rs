@@ -1,6 +1,8 @@
 //! Correlation rules, read and checked; `crate::correlate` runs them.
 
-use rsigma_parser::{ConditionOperator, Timespan};
+use rsigma_parser::{
+    ConditionExpr, ConditionOperator, Quantifier, SelectorPattern, Timespan, parse_condition,
+};
 use yaml_serde::{Mapping, Value};
 
 use super::document::{Document, plain};
@@ -12,7 +14,11 @@ use crate::program::Field;
 
 const KEYS: &[&str] =
     &["type", "rules", "group-by", "timespan", "timeframe", "condition", "aliases", "generate", "window"];
-const CONDITION_KEYS: &[&str] = &["field", "gte", "gt", "lte", "lt", "eq"];
+const CONDITION_KEYS: &[&str] = &["field", "gte", "gt", "lte", "lt", "eq", "neq"];
+/// What rules are called while a condition over them is read.
+const RULE: &str = "rule-";
+/// What an alert of a correlation can say beside the fields of its last event.
+pub(super) const COMPUTED: &[&str] = &["count", "window", "first_seen", "last_seen"];
 
 /// What a correlation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,44 +54,57 @@ impl Kind {
 /// A comparison of a count with a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
-    /// Of `lt`, `lte`, `gt`, `gte`, `eq`.
+    /// How they are compared.
     pub operator: ConditionOperator,
     /// The number.
     pub count: u64,
 }
 
-/// A rule that a correlation refers to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Member {
-    /// An index into [`super::Rules::detectors`].
-    Detector(usize),
-    /// An index into [`super::Rules::correlations`], always of an earlier one.
-    Correlation(usize),
-}
-
-/// A correlation of single events, or of other correlations.
+/// A correlation of single events.
 #[derive(Debug)]
 pub struct CorrelationRule {
     /// What it says of itself.
     pub about: About,
     /// What it counts.
     pub kind: Kind,
-    /// The rules that it refers to, in the order of the file.
-    pub rules: Vec<Member>,
+    /// What it refers to, in the order of the file.
+    pub rules: Vec<Referred>,
     /// What the events of a group have in common.
     pub group_by: Vec<Key>,
     /// Seconds.
     pub timespan: u64,
-    /// All must hold. Empty for the temporal kinds, which ask for every rule.
+    /// All must hold, for the number of events, of values or (temporal kinds) of rules that matched. If it is empty and
+    /// there is no `presence`, every rule must have matched.
     pub condition: Vec<Threshold>,
+    /// Which rules must have matched ([`Kind::Temporal`] only).
+    pub presence: Option<Presence>,
     /// The fields whose values are counted, together (for [`Kind::ValueCount`]).
     pub values: Vec<Key>,
     /// The first grade that holds gives the level.
     pub grades: Vec<CountGrade>,
-    /// The detectors that it refers to alert too.
+    /// What it refers to alerts too.
     pub generate: bool,
-    /// Lists that a detector that it refers to needs and the config lacks: it is silent.
+    /// Lists that something that it refers to needs and the config lacks: it is silent.
     pub silent: Vec<String>,
+}
+
+/// What a correlation refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Referred {
+    /// An index into [`super::Rules::detectors`].
+    Detector(usize),
+    /// An index into [`super::Rules::correlations`], lower than the correlation's own.
+    Correlation(usize),
+}
+
+/// A condition over the rules of a correlation, by their places in its list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // Sigma's words
+pub enum Presence {
+    Rule(usize),
+    All(Vec<Presence>),
+    Any(Vec<Presence>),
+    Not(Box<Presence>),
 }
 
 /// A field of the events of a correlation.
@@ -114,12 +133,19 @@ pub(super) struct Draft {
     pub(super) rules: Vec<String>,
     group_by: Vec<DraftKey>,
     timespan: u64,
-    condition: Vec<Threshold>,
-    values: Vec<DraftKey>,
+    condition: Condition,
     grades: Vec<CountGrade>,
     generate: bool,
     /// The line of its `rules`.
     pub(super) rules_line: u32,
+}
+
+/// What must hold.
+#[derive(Default)]
+struct Condition {
+    thresholds: Vec<Threshold>,
+    presence: Option<Presence>,
+    values: Vec<DraftKey>,
 }
 
 /// A field, or an alias for a field of each rule.
@@ -149,26 +175,13 @@ pub(super) fn draft(document: &Document<'_>, about: About, c: &mut Compiler<'_>)
         }
         let group_by = names(map.get("group-by")).iter().map(|name| key(name, map, &rules, c)).collect();
         let timespan = c.at("timespan", |c| timespan(map, c));
-        let (condition, fields) =
-            c.at("condition", |c| condition(map.get("condition"), kind, rules.len(), c));
-        let values = fields.iter().map(|name| key(name, map, &rules, c)).collect();
+        let condition = c.at("condition", |c| condition(map, kind, &rules, c));
         let root_generate = document.root.get("generate");
         let generate =
             root_generate.or_else(|| map.get("generate")).and_then(Value::as_bool).unwrap_or(false);
         let rules_line = document.line(&["correlation", "rules"]);
         let grades = document.root.get("grade").map_or_else(Vec::new, |value| grades(value, c));
-        Some(Draft {
-            about,
-            kind,
-            rules,
-            group_by,
-            timespan,
-            condition,
-            values,
-            grades,
-            generate,
-            rules_line,
-        })
+        Some(Draft { about, kind, rules, group_by, timespan, condition, grades, generate, rules_line })
     })
 }
 
@@ -214,41 +227,78 @@ fn timespan(map: &Mapping, c: &mut Compiler<'_>) -> u64 {
     }
 }
 
-/// The thresholds and the fields that are counted.
-fn condition(
-    value: Option<&Value>,
-    kind: Kind,
-    rules: usize,
-    c: &mut Compiler<'_>,
-) -> (Vec<Threshold>, Vec<String>) {
-    let map = match value {
-        Some(Value::Mapping(map)) => map,
-        None if kind.is_temporal() => return (Vec::new(), Vec::new()),
-        None => {
+fn condition(map: &Mapping, kind: Kind, rules: &[String], c: &mut Compiler<'_>) -> Condition {
+    let mut condition = Condition::default();
+    let mut fields = Vec::new();
+    match map.get("condition") {
+        Some(Value::Mapping(bounds)) => {
+            condition.thresholds = thresholds(bounds, c);
+            fields = names(bounds.get("field"));
+        }
+        Some(Value::String(text)) => match presence(text, rules) {
+            Ok(presence) => condition.presence = Some(presence),
+            Err(reason) => {
+                c.refuse(reason);
+            }
+        },
+        None if kind.is_temporal() => {}
+        _ => {
             c.refuse(format!("`{}` needs a condition such as {{gte: 10}}", kind.name()));
-            return (Vec::new(), Vec::new());
         }
-        Some(_) => {
-            c.refuse("a condition over rules is not supported; `temporal` asks for every rule");
-            return (Vec::new(), Vec::new());
-        }
-    };
-    let thresholds = thresholds(map, c);
-    let fields = names(map.get("field"));
+    }
+    if condition.presence.is_some() && kind != Kind::Temporal {
+        c.refuse(format!("`{}` takes no condition over rules; `temporal` does", kind.name()));
+    }
+    let every = |t: &Threshold| t.operator == ConditionOperator::Gte && t.count == rules.len() as u64;
+    if kind == Kind::TemporalOrdered && !condition.thresholds.iter().all(every) {
+        c.refuse("`temporal_ordered` asks for every rule: leave the condition out");
+    }
     if kind == Kind::ValueCount && fields.is_empty() {
         c.refuse("`value_count` needs the `field` whose values it counts");
     }
     if kind != Kind::ValueCount && !fields.is_empty() {
         c.refuse(format!("`{}` counts no values; `field` belongs to `value_count`", kind.name()));
     }
-    if kind.is_temporal() {
-        let every = |t: &Threshold| t.operator == ConditionOperator::Gte && t.count == rules as u64;
-        if !thresholds.iter().all(every) {
-            c.refuse(format!("`{}` asks for every rule: leave the condition out", kind.name()));
+    condition.values = fields.iter().map(|name| key(name, map, rules, c)).collect();
+    condition
+}
+
+/// A condition over rules. Their names may hold characters that Sigma's conditions do not know, so each stands behind a
+/// plain name while the condition is read.
+fn presence(text: &str, rules: &[String]) -> Result<Presence, String> {
+    let wide = text.replace('(', " ( ").replace(')', " ) ");
+    let plain: Vec<String> = wide
+        .split_whitespace()
+        .map(|word| match rules.iter().position(|rule| rule == word) {
+            Some(place) => format!("{RULE}{place}"),
+            None => word.to_owned(),
+        })
+        .collect();
+    let parsed =
+        parse_condition(&plain.join(" ")).map_err(|_| format!("`{text}` is no condition over the rules"))?;
+    over_rules(&parsed, rules)
+}
+
+fn over_rules(parsed: &ConditionExpr, rules: &[String]) -> Result<Presence, String> {
+    let each = |all: &[ConditionExpr]| all.iter().map(|one| over_rules(one, rules)).collect::<Result<_, _>>();
+    let every = || (0..rules.len()).map(Presence::Rule).collect();
+    match parsed {
+        ConditionExpr::And(all) => Ok(Presence::All(each(all)?)),
+        ConditionExpr::Or(any) => Ok(Presence::Any(each(any)?)),
+        ConditionExpr::Not(one) => Ok(Presence::Not(Box::new(over_rules(one, rules)?))),
+        ConditionExpr::Identifier(name) => match name.strip_prefix(RULE).and_then(|place| place.parse().ok())
+        {
+            Some(place) => Ok(Presence::Rule(place)),
+            None => Err(format!("`{name}` is none of the correlation's rules")),
+        },
+        ConditionExpr::Selector { quantifier: Quantifier::Any, pattern: SelectorPattern::Them } => {
+            Ok(Presence::Any(every()))
         }
-        return (Vec::new(), fields);
+        ConditionExpr::Selector { quantifier: Quantifier::All, pattern: SelectorPattern::Them } => {
+            Ok(Presence::All(every()))
+        }
+        ConditionExpr::Selector { .. } => Err(format!("`{parsed}` is not supported over rules")),
     }
-    (thresholds, fields)
 }
 
 fn thresholds(map: &Mapping, c: &mut Compiler<'_>) -> Vec<Threshold> {
@@ -322,10 +372,10 @@ fn key(name: &str, map: &Mapping, rules: &[String], c: &mut Compiler<'_>) -> Dra
 }
 
 impl Draft {
-    /// The correlation, with the detectors that its rules are, their logic, and the lists that they lack.
+    /// The correlation, with what it refers to, the logic of that, and the lists that it lacks.
     pub(super) fn resolve(
         mut self,
-        rules: Vec<Member>,
+        rules: Vec<Referred>,
         logics: &[LogicHash],
         silent: Vec<String>,
     ) -> CorrelationRule {
@@ -336,8 +386,9 @@ impl Draft {
             kind: self.kind,
             group_by: resolved(self.group_by),
             timespan: self.timespan,
-            condition: self.condition,
-            values: resolved(self.values),
+            condition: self.condition.thresholds,
+            presence: self.condition.presence,
+            values: resolved(self.condition.values),
             grades: self.grades,
             generate: self.generate,
             silent,
@@ -350,7 +401,7 @@ impl Draft {
         logic.number(logics.len() as u64);
         logics.iter().for_each(|rule| logic.bytes(rule));
         logic.number(self.timespan);
-        for keys in [&self.group_by, &self.values] {
+        for keys in [&self.group_by, &self.condition.values] {
             logic.number(keys.len() as u64);
             for key in keys {
                 match key.field {
@@ -359,9 +410,12 @@ impl Draft {
                 }
             }
         }
-        for threshold in &self.condition {
+        for threshold in &self.condition.thresholds {
             logic.text(&format!("{:?}", threshold.operator));
             logic.number(threshold.count);
+        }
+        if let Some(presence) = &self.condition.presence {
+            logic.text(&format!("{presence:?}"));
         }
         logic.finish()
     }

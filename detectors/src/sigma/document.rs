@@ -82,6 +82,8 @@ pub(super) fn read<'y>(yaml: &'y str, skip: &[&str]) -> Vec<Result<Document<'y>,
     let mut out = Vec::new();
     let mut global = Mapping::new();
     let mut previous = Mapping::new();
+    // Few files repeat, and copying every document would take a fifth of the time.
+    let repeats = yaml.contains("repeat");
     for (first_line, text) in split(yaml) {
         match parse(text, first_line, skip) {
             Ok(None) => {}
@@ -91,7 +93,9 @@ pub(super) fn read<'y>(yaml: &'y str, skip: &[&str]) -> Vec<Result<Document<'y>,
                 action => {
                     let base = if action == Some("repeat") { &previous } else { &global };
                     let root = merged(base, root);
-                    previous.clone_from(&root);
+                    if repeats {
+                        previous.clone_from(&root);
+                    }
                     out.push(Ok(Document { text, first_line, root }));
                 }
             },
@@ -157,6 +161,9 @@ fn split(yaml: &str) -> Vec<(u32, &str)> {
 
 /// `over` laid over `base`: mappings are merged, everything else is replaced.
 fn merged(base: &Mapping, over: Mapping) -> Mapping {
+    if base.is_empty() {
+        return over;
+    }
     let mut out = base.clone();
     for (key, value) in over {
         let value = match (out.remove(&key), value) {

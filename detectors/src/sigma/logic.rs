@@ -6,12 +6,12 @@ use yaml_serde::Value;
 /// The hash of a rule's logic.
 pub type LogicHash = [u8; 32];
 
-/// Collects length-prefixed pieces, so that no two different sequences of pieces hash alike.
-pub(super) struct Logic(Sha256);
+/// Collects pieces, each with its length, so that no two different sequences of pieces hash alike.
+pub(super) struct Logic(Vec<u8>);
 
 impl Logic {
     pub(super) fn new(kind: &str) -> Logic {
-        let mut logic = Logic(Sha256::new());
+        let mut logic = Logic(Vec::with_capacity(1024));
         logic.text(kind);
         logic
     }
@@ -21,8 +21,8 @@ impl Logic {
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.0.update((bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.0.extend((bytes.len() as u64).to_le_bytes());
+        self.0.extend(bytes);
     }
 
     pub(super) fn number(&mut self, number: u64) {
@@ -34,8 +34,14 @@ impl Logic {
         match value {
             Value::Null => self.text("null"),
             Value::Bool(b) => self.text(if *b { "true" } else { "false" }),
-            Value::Number(number) => self.text(&format!("number {number}")),
-            Value::String(text) => self.text(&format!("text {text}")),
+            Value::Number(number) => {
+                self.text("number");
+                self.text(&number.to_string());
+            }
+            Value::String(text) => {
+                self.text("text");
+                self.text(text);
+            }
             Value::Sequence(items) => match items.as_slice() {
                 [item] => self.value(item),
                 items => {
@@ -63,6 +69,6 @@ impl Logic {
     }
 
     pub(super) fn finish(self) -> LogicHash {
-        self.0.finalize().into()
+        Sha256::digest(&self.0).into()
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use yaml_serde::Value;
 
+use crate::event::Stream;
 use crate::program::{Expr, Selection, Tests};
 use crate::settings::Settings;
 
@@ -26,11 +27,12 @@ mod rule;
 mod selection;
 mod values;
 
-pub use correlation::{CorrelationRule, CountGrade, Key, Kind, Member, Threshold};
+pub use correlation::{CorrelationRule, CountGrade, Key, Kind, Presence, Referred, Threshold};
 pub use logic::LogicHash;
 pub use rsigma_parser::ConditionOperator;
 pub use rule::{About, DetectorRule, Grade};
 
+use correlation::Draft;
 use document::Document;
 use rule::Logsource;
 use selection::Compiler;
@@ -121,9 +123,17 @@ pub struct Loader<'s> {
     foreign: BTreeSet<String>,
 }
 
+/// Where a document comes from.
+struct File {
+    source: Arc<str>,
+    /// Its place in the file.
+    number: usize,
+    trusted: bool,
+}
+
 enum Item {
     Detector(DetectorRule),
-    Correlation(correlation::Draft),
+    Correlation(Draft),
 }
 
 impl Item {
@@ -139,7 +149,7 @@ impl Item {
 struct Filter {
     source: Arc<str>,
     line: u32,
-    stream: crate::event::Stream,
+    stream: Stream,
     /// Names or ids; nothing means every rule.
     rules: Vec<String>,
     condition: Expr,
@@ -162,6 +172,15 @@ impl<'s> Loader<'s> {
 
     /// Reads a file. `source` is what problems call it.
     pub fn add(&mut self, source: &str, yaml: &str) {
+        self.read(source, yaml, false);
+    }
+
+    /// Reads a file of our own catalogue. Our tests have compiled its regular expressions, so that this need not.
+    pub fn add_builtin(&mut self, source: &str, yaml: &str) {
+        self.read(source, yaml, true);
+    }
+
+    fn read(&mut self, source: &str, yaml: &str, trusted: bool) {
         let mut skip = Vec::new();
         if !self.options.tests {
             skip.push("tests");
@@ -172,45 +191,37 @@ impl<'s> Loader<'s> {
         let source: Arc<str> = source.into();
         for (number, document) in document::read(yaml, &skip).into_iter().enumerate() {
             match document {
-                Ok(document) => self.document(&document, &source, number),
+                Ok(document) => self.document(&document, &File { source: source.clone(), number, trusted }),
                 Err(problem) => self.problem(&source, problem.line, problem.reason, Severity::Error),
             }
         }
     }
 
-    fn document(&mut self, document: &Document<'_>, source: &Arc<str>, number: usize) {
+    fn document(&mut self, document: &Document<'_>, file: &File) {
         let correlates = document.root.contains_key("correlation");
         let stream = match rule::logsource(document) {
             _ if correlates => None,
             Ok(Logsource::Ours(stream)) => Some(stream),
-            Ok(Logsource::Foreign(logsource)) => return self.skip(document, source, logsource),
+            Ok(Logsource::Foreign(logsource)) => return self.skip(document, &file.source, logsource),
             Err(reason) => {
-                return self.problem(source, document.line(&["logsource"]), reason, Severity::Error);
+                return self.problem(&file.source, document.line(&["logsource"]), reason, Severity::Error);
             }
         };
         let mut tests = std::mem::take(&mut self.rules.tests);
-        let compiler = Compiler::new(&mut tests, self.settings, stream, self.options.strict);
-        self.compile(document, source, number, compiler, stream);
+        let compiler =
+            Compiler::new(&mut tests, self.settings, stream, self.options.strict).trusting(file.trusted);
+        self.compile(document, file, compiler, stream);
         self.rules.tests = tests;
     }
 
-    fn compile(
-        &mut self,
-        document: &Document<'_>,
-        source: &Arc<str>,
-        number: usize,
-        compiler: Compiler<'_>,
-        stream: Option<crate::event::Stream>,
-    ) {
-        let mut c = compiler;
+    fn compile(&mut self, document: &Document<'_>, file: &File, mut c: Compiler<'_>, stream: Option<Stream>) {
         let version = rule::version(document, &mut c);
         let mut c = c.indexed(version >= rsigma_parser::SPEC_VERSION_ARRAY_MATCHING);
-        let about = rule::about(document, self::name(document, source, number), source, &mut c);
-        let mut item = None;
-        let mut filter = None;
+        let about = rule::about(document, name(document, file), &file.source, &mut c);
+        let (mut item, mut filter) = (None, None);
         match stream {
             Some(stream) if document.root.contains_key("filter") => {
-                filter = self::filter(document, &about, stream, &mut c)
+                filter = self::filter(document, &about, stream, &mut c);
             }
             Some(stream) => item = Some(Item::Detector(rule::detector(document, about, stream, &mut c))),
             None => item = correlation::draft(document, about, &mut c).map(Item::Correlation),
@@ -220,7 +231,7 @@ impl<'s> Loader<'s> {
         for note in notes {
             let keys: Vec<&str> = note.keys.iter().map(String::as_str).collect();
             let severity = if note.fatal { Severity::Error } else { Severity::Warning };
-            self.problem(source, document.line(&keys), note.reason, severity);
+            self.problem(&file.source, document.line(&keys), note.reason, severity);
         }
         if !fatal {
             self.items.extend(item);
@@ -248,7 +259,7 @@ impl<'s> Loader<'s> {
     }
 
     /// Lets the last rule of each name stand, in the place of the first.
-    fn settle(&mut self) -> (Vec<DetectorRule>, Vec<correlation::Draft>) {
+    fn settle(&mut self) -> (Vec<DetectorRule>, Vec<Draft>) {
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut kept: Vec<Item> = Vec::new();
         for item in std::mem::take(&mut self.items) {
@@ -316,81 +327,75 @@ impl<'s> Loader<'s> {
         }
     }
 
-    /// Resolves references, inner correlations first. What is left when nothing more resolves refers to itself.
-    fn resolve(&mut self, mut drafts: Vec<correlation::Draft>) {
+    /// Resolves what correlations refer to, each after those that it refers to.
+    fn resolve(&mut self, mut drafts: Vec<Draft>) {
         while !drafts.is_empty() {
-            let waiting: BTreeSet<String> = drafts.iter().map(|draft| draft.about.name.clone()).collect();
-            let waiting_ids: BTreeSet<String> =
-                drafts.iter().filter_map(|draft| draft.about.id.clone()).collect();
-            let before = drafts.len();
-            for draft in std::mem::take(&mut drafts) {
-                if draft.rules.iter().any(|name| waiting.contains(name) || waiting_ids.contains(name)) {
-                    drafts.push(draft);
-                } else {
-                    self.resolve_one(draft);
-                }
-            }
-            if drafts.len() == before {
-                for draft in drafts.drain(..) {
-                    let reason = "this correlation refers to itself".to_owned();
+            let names: BTreeSet<String> = drafts.iter().map(|draft| draft.about.name.clone()).collect();
+            let ids: BTreeSet<String> = drafts.iter().filter_map(|draft| draft.about.id.clone()).collect();
+            let waits =
+                |draft: &Draft| draft.rules.iter().any(|name| names.contains(name) || ids.contains(name));
+            let (waiting, ready): (Vec<_>, Vec<_>) = drafts.into_iter().partition(waits);
+            if ready.is_empty() {
+                for draft in waiting {
+                    let reason = "correlations refer to each other in a circle".into();
                     self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error);
                 }
+                return;
             }
+            for draft in ready {
+                self.resolve_one(draft);
+            }
+            drafts = waiting;
         }
     }
 
-    fn resolve_one(&mut self, draft: correlation::Draft) {
-        match self.referred(&draft) {
-            Ok(Some(rules)) => {
-                let abouts = rules.iter().map(|rule| self.about(*rule));
-                let logics: Vec<LogicHash> = abouts.map(|about| about.logic).collect();
-                let silent: BTreeSet<_> = rules.iter().flat_map(|rule| self.silent(*rule).to_vec()).collect();
-                let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
-                self.hide(&rule);
-                self.rules.correlations.push(rule);
-            }
+    fn resolve_one(&mut self, draft: Draft) {
+        let rules = match self.referred(&draft) {
+            Ok(Some(rules)) => rules,
             Ok(None) => {
-                let About { source, title, .. } = draft.about;
-                self.rules.skipped.push(Skipped {
-                    source,
-                    title,
-                    logsource: "correlation of skipped rules".into(),
-                });
+                let About { source, title, name, id, .. } = draft.about;
+                self.foreign.extend([Some(name), id].into_iter().flatten());
+                let logsource = "correlation of skipped rules".into();
+                return self.rules.skipped.push(Skipped { source, title, logsource });
             }
-            Err(reason) => self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error),
+            Err(reason) => {
+                return self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error);
+            }
+        };
+        let (mut logics, mut silent) = (Vec::new(), BTreeSet::new());
+        for rule in &rules {
+            let (about, lists) = match *rule {
+                Referred::Detector(index) => {
+                    (&self.rules.detectors[index].about, &self.rules.detectors[index].silent)
+                }
+                Referred::Correlation(index) => {
+                    (&self.rules.correlations[index].about, &self.rules.correlations[index].silent)
+                }
+            };
+            logics.push(about.logic);
+            silent.extend(lists.iter().cloned());
         }
+        let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
+        self.hide(&rule);
+        self.rules.correlations.push(rule);
     }
 
-    fn about(&self, member: Member) -> &About {
-        match member {
-            Member::Detector(index) => &self.rules.detectors[index].about,
-            Member::Correlation(index) => &self.rules.correlations[index].about,
-        }
-    }
-
-    fn silent(&self, member: Member) -> &[String] {
-        match member {
-            Member::Detector(index) => &self.rules.detectors[index].silent,
-            Member::Correlation(index) => &self.rules.correlations[index].silent,
-        }
-    }
-
-    /// The rules that a correlation refers to; nothing if one of them was skipped.
-    fn referred(&self, draft: &correlation::Draft) -> Result<Option<Vec<Member>>, String> {
+    /// What a correlation refers to; nothing if some of it was skipped.
+    fn referred(&self, draft: &Draft) -> Result<Option<Vec<Referred>>, String> {
+        let (detectors, correlations) = (&self.rules.detectors, &self.rules.correlations);
         let mut rules = Vec::new();
         for name in &draft.rules {
-            let detector = self.rules.detectors.iter().position(|rule| is_called(&rule.about, name));
-            let correlation = self.rules.correlations.iter().position(|rule| is_called(&rule.about, name));
-            match (detector, correlation) {
-                (Some(index), _) => rules.push(Member::Detector(index)),
-                (None, Some(index)) => rules.push(Member::Correlation(index)),
-                (None, None) if self.foreign.contains(name) => return Ok(None),
-                (None, None) => {
-                    let known = self.rules.detectors.iter().map(|rule| rule.about.name.as_str());
-                    let near = names::nearest(name, known);
-                    let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-                    return Err(format!("there is no rule `{name}`{hint}"));
-                }
+            if let Some(index) = detectors.iter().position(|rule| is_called(&rule.about, name)) {
+                rules.push(Referred::Detector(index));
+            } else if let Some(index) = correlations.iter().position(|rule| is_called(&rule.about, name)) {
+                rules.push(Referred::Correlation(index));
+            } else if self.foreign.contains(name) {
+                return Ok(None);
+            } else {
+                let known = detectors.iter().map(|rule| rule.about.name.as_str());
+                let near = names::nearest(name, known);
+                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                return Err(format!("there is no rule `{name}`, or it cannot be used{hint}"));
             }
         }
         Ok(Some(rules))
@@ -402,10 +407,10 @@ impl<'s> Loader<'s> {
         if correlation.generate {
             return;
         }
-        for member in &correlation.rules {
-            let about = match *member {
-                Member::Detector(index) => &mut self.rules.detectors[index].about,
-                Member::Correlation(index) => &mut self.rules.correlations[index].about,
+        for rule in &correlation.rules {
+            let about = match *rule {
+                Referred::Detector(index) => &mut self.rules.detectors[index].about,
+                Referred::Correlation(index) => &mut self.rules.correlations[index].about,
             };
             about.hidden |= about.source == correlation.about.source;
         }
@@ -417,21 +422,16 @@ fn is_called(about: &About, name: &str) -> bool {
 }
 
 /// The name that a document gives, else one made of the file's.
-fn name(document: &Document<'_>, source: &str, number: usize) -> String {
+fn name(document: &Document<'_>, file: &File) -> String {
     if let Some(name) = document.text("name").filter(|name| !name.trim().is_empty()) {
         return name.trim().to_owned();
     }
-    let file = source.rsplit(['/', '\\']).next().unwrap_or(source);
-    let stem = file.strip_suffix(".yml").or_else(|| file.strip_suffix(".yaml")).unwrap_or(file);
-    if number == 0 { format!("sigma/{stem}") } else { format!("sigma/{stem}-{}", number + 1) }
+    let last = file.source.rsplit(['/', '\\']).next().unwrap_or_default();
+    let stem = last.strip_suffix(".yml").or_else(|| last.strip_suffix(".yaml")).unwrap_or(last);
+    if file.number == 0 { format!("sigma/{stem}") } else { format!("sigma/{stem}-{}", file.number + 1) }
 }
 
-fn filter(
-    document: &Document<'_>,
-    about: &About,
-    stream: crate::event::Stream,
-    c: &mut Compiler<'_>,
-) -> Option<Filter> {
+fn filter(document: &Document<'_>, about: &About, stream: Stream, c: &mut Compiler<'_>) -> Option<Filter> {
     let Some(map) = document.mapping("filter") else {
         c.refuse("`filter` is a map");
         return None;

@@ -2,7 +2,7 @@
 
 use rsigma_parser::Modifier;
 
-use crate::program::{Compare, Relation, TimePart};
+use crate::program::{Compare, Flags, Relation, TimePart};
 
 /// How the field is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +42,7 @@ pub(super) struct Plan {
     pub(super) windash: bool,
     pub(super) encodings: Vec<Encoding>,
     pub(super) time: Option<TimePart>,
-    pub(super) ignore_case: bool,
-    pub(super) multi_line: bool,
-    pub(super) dot_all: bool,
+    pub(super) flags: Flags,
 }
 
 impl Plan {
@@ -59,9 +57,7 @@ impl Plan {
             windash: false,
             encodings: Vec::new(),
             time: None,
-            ignore_case: false,
-            multi_line: false,
-            dot_all: false,
+            flags: Flags::default(),
         };
         let mut fieldref = false;
         for modifier in modifiers {
@@ -100,9 +96,9 @@ impl Plan {
             Modifier::Wide => self.encode(Encoding::Utf16Le)?,
             Modifier::Utf16be => self.encode(Encoding::Utf16Be)?,
             Modifier::Utf16 => self.encode(Encoding::Utf16)?,
-            Modifier::IgnoreCase => self.ignore_case = self.flag("i")?,
-            Modifier::Multiline => self.multi_line = self.flag("m")?,
-            Modifier::DotAll => self.dot_all = self.flag("s")?,
+            Modifier::IgnoreCase => self.flags.case_insensitive = self.flag("i")?,
+            Modifier::Multiline => self.flags.multi_line = self.flag("m")?,
+            Modifier::DotAll => self.flags.dot_matches_new_line = self.flag("s")?,
             Modifier::Minute => self.part(TimePart::Minute)?,
             Modifier::Hour => self.part(TimePart::Hour)?,
             Modifier::Day => self.part(TimePart::Day)?,

@@ -66,6 +66,8 @@ pub struct About {
     pub references: Vec<String>,
     /// ATT&CK techniques, checklist codes and the like.
     pub tags: Vec<String>,
+    /// Further fields of the event that an alert shows.
+    pub fields: Vec<String>,
     /// What it may mistake for an attack.
     pub falsepositives: Vec<String>,
     /// Who wrote it.
@@ -129,7 +131,9 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
     if let Some(status) = status.as_ref().filter(|status| !STATUSES.contains(&status.as_str())) {
         c.at("status", |c| c.lint(format!("`{status}` is none of {}", STATUSES.join(", "))));
     }
-    let message = document.root.get("message").and_then(|message| c.at("message", |c| template(message, c)));
+    let correlates = document.root.contains_key("correlation");
+    let message = document.root.get("message");
+    let message = message.and_then(|message| c.at("message", |c| template(message, correlates, c)));
     let hidden = name.rsplit('/').next().is_some_and(|last| last.starts_with('_'));
     About {
         hidden,
@@ -140,6 +144,7 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
         description: document.text("description").unwrap_or_default(),
         references: document.texts("references"),
         tags: document.texts("tags"),
+        fields: document.texts("fields"),
         falsepositives: document.texts("falsepositives"),
         author: document.text("author"),
         message,
@@ -177,14 +182,16 @@ fn parse_level(value: &Value, c: &mut Compiler<'_>) -> Level {
     })
 }
 
-fn template(value: &Value, c: &mut Compiler<'_>) -> Option<Template> {
+fn template(value: &Value, correlates: bool, c: &mut Compiler<'_>) -> Option<Template> {
     let Some(text) = value.as_str() else {
         c.refuse("a message is a text");
         return None;
     };
     match Template::names(text) {
         Ok(names) => {
-            for name in names {
+            let computed =
+                |name: &String| correlates && super::correlation::COMPUTED.contains(&name.as_str());
+            for name in names.into_iter().filter(|name| !computed(name)) {
                 // The template itself asks for the field again; this is for what is to be said of the name.
                 if let Err(reason) = c.field(&name) {
                     c.refuse(reason);

@@ -38,6 +38,8 @@ pub(super) struct Compiler<'t> {
     /// Brackets in fields are positions (sigma-version 3).
     indexed: bool,
     strict: bool,
+    /// Regular expressions are known to compile.
+    trusted: bool,
     pub(super) notes: Vec<Note>,
     /// Lists that the rule needs and the config lacks.
     pub(super) missing: BTreeSet<String>,
@@ -57,6 +59,7 @@ impl<'t> Compiler<'t> {
             stream,
             indexed: false,
             strict,
+            trusted: false,
             notes: Vec::new(),
             missing: BTreeSet::new(),
             place: Vec::new(),
@@ -66,6 +69,12 @@ impl<'t> Compiler<'t> {
     /// Reads brackets in fields as positions.
     pub(super) fn indexed(mut self, indexed: bool) -> Self {
         self.indexed = indexed;
+        self
+    }
+
+    /// Leaves regular expressions uncompiled.
+    pub(super) fn trusting(mut self, trusted: bool) -> Self {
+        self.trusted = trusted;
         self
     }
 
@@ -247,7 +256,7 @@ impl<'t> Compiler<'t> {
                 let cased = cased || plan.is_base64();
                 let mut patterns = Vec::with_capacity(values.len());
                 for value in values {
-                    patterns.push(values::patterns(plan, value, cased)?);
+                    patterns.push(values::patterns(plan, value, cased, self.trusted)?);
                 }
                 let link = if plan.all { Link::All } else { Link::Any };
                 let several = patterns.iter().any(|alternatives| alternatives.len() > 1);

@@ -4,30 +4,32 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use regex::RegexBuilder;
 use rsigma_parser::{SigmaString, SpecialChar, StringPart};
 use yaml_serde::Value;
 
 use super::modifiers::{Encoding, Operator, Plan};
-use crate::program::{Compare, Glob, Pattern, Piece, fold};
+use crate::program::{Compare, Expression, Glob, Pattern, Piece, fold};
 use crate::settings::{Settings, parse_network};
 
-/// Bytes that a compiled regular expression may take.
-const REGEX_SIZE: usize = 1 << 20;
 /// Alternatives that `windash` or `expand` may make of one value.
 const MAX_ALTERNATIVES: usize = 10_000;
 /// What may stand for a dash on a command line.
 const DASHES: [&str; 5] = ["-", "/", "\u{2013}", "\u{2014}", "\u{2015}"];
 
-/// The patterns of one value, any of which may match.
-pub(super) fn patterns(plan: &Plan, value: &Value, cased: bool) -> Result<Vec<Pattern>, String> {
+/// The patterns of one value, any of which may match. Regular expressions that are `trusted` are not compiled yet.
+pub(super) fn patterns(
+    plan: &Plan,
+    value: &Value,
+    cased: bool,
+    trusted: bool,
+) -> Result<Vec<Pattern>, String> {
     if let Some(part) = plan.time {
         let compare = if let Operator::Number(compare) = plan.operator { compare } else { Compare::Eq };
         return Ok(vec![Pattern::Time(part, compare, number(value)?)]);
     }
     match plan.operator {
         Operator::Number(compare) => Ok(vec![Pattern::Number(compare, number(value)?)]),
-        Operator::Regex => regex(plan, value).map(|p| vec![p]),
+        Operator::Regex => regex(plan, value, trusted).map(|p| vec![p]),
         Operator::Cidr => match value {
             Value::String(text) => Ok(vec![Pattern::Cidr(parse_network(text)?)]),
             _ => Err("`cidr` takes an address or a block, as text".into()),
@@ -45,16 +47,13 @@ fn number(value: &Value) -> Result<f64, String> {
     number.filter(|n| n.is_finite()).ok_or_else(|| format!("{} is no number", scalar_text(value)))
 }
 
-fn regex(plan: &Plan, value: &Value) -> Result<Pattern, String> {
+fn regex(plan: &Plan, value: &Value, trusted: bool) -> Result<Pattern, String> {
     let Value::String(text) = value else { return Err("`re` takes a regular expression, as text".into()) };
-    let built = RegexBuilder::new(text)
-        .case_insensitive(plan.ignore_case)
-        .multi_line(plan.multi_line)
-        .dot_matches_new_line(plan.dot_all)
-        .size_limit(REGEX_SIZE)
-        .build();
-    match built {
-        Ok(regex) => Ok(Pattern::Regex(Box::new(regex))),
+    if trusted {
+        return Ok(Pattern::Regex(Box::new(Expression::trusted(text, plan.flags))));
+    }
+    match Expression::new(text, plan.flags) {
+        Ok(expression) => Ok(Pattern::Regex(Box::new(expression))),
         Err(regex::Error::CompiledTooBig(_)) => Err("the regular expression is too large".into()),
         Err(error) => {
             // The last line of the parser's drawing is the reason.
