@@ -11,6 +11,7 @@ use crate::facts::views::Views;
 use crate::scan::{Key, Node};
 use crate::settings::Settings;
 
+pub mod frame;
 pub mod identity;
 pub mod record;
 pub mod time;
