@@ -1,8 +1,11 @@
 //! Lapwing: finds what a security engineer must know in Kubernetes audit logs and Falco events.
+#![allow(dead_code)] // until the commands use it
 
-#[allow(dead_code)] // until the command line calls it
-mod replay;
-#[allow(dead_code)] // until the command line calls it
+mod cli;
+mod config;
+mod sink;
 mod source;
+mod text;
+mod view;
 
 fn main() {}

@@ -233,7 +233,7 @@ impl<'a> Case<'_, 'a> {
 
     /// The operator's level, else the first grade that holds, else the detector's; a Falco alert of priority Critical or worse
     /// raises a mapped runtime detector by one step.
-    fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
+    pub(crate) fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
         let rule = &program.rule;
         if let Some(level) = program.level {
             return level;

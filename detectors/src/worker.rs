@@ -562,7 +562,7 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
-fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
+pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,
