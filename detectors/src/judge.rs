@@ -32,7 +32,8 @@ pub(crate) struct Status<'a> {
 /// Reads `responseStatus` in one pass.
 pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
     let mut status = Status { code: None, message: false };
-    for (key, value) in event.node(Top::ResponseStatus).into_iter().flat_map(crate::scan::Node::members) {
+    let Some(node) = event.node(Top::ResponseStatus) else { return status };
+    for (key, value) in node.members() {
         match key.raw() {
             b"code" => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
             b"message" => status.message = true,
