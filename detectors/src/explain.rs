@@ -18,9 +18,11 @@ use crate::worker::{self, Place};
 pub struct Explanation {
     /// The detector; a member of the correlation that was asked for, if it was one.
     pub detector: String,
-    /// The level of the alert, if there is one.
+    /// True if the event is a match: an alert, or what a correlation counts.
+    pub matched: bool,
+    /// The level of the alert, if the match is one.
     pub alert: Option<Level>,
-    /// Why there is none although the condition may hold.
+    /// Why there is no match although the condition may hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub because: Vec<String>,
     /// The condition.
@@ -95,10 +97,11 @@ impl Engine {
             time,
             place: Place { input: "", offset: 0, length: 0, bytes: event.root().raw() },
         };
-        let alerts = condition.result == Tri::True && because.is_empty();
+        let matched = condition.result == Tri::True && because.is_empty();
         Explanation {
             detector: program.rule.about.name.clone(),
-            alert: alerts.then(|| case.level(program, &mut memo)),
+            matched,
+            alert: (matched && program.alerts).then(|| case.level(program, &mut memo)),
             because,
             condition,
             grades,

@@ -50,15 +50,16 @@ pub(crate) fn run(command: CatalogueCommand, look: Look) -> Result<Exit, Failure
 
 fn list(output: Listing, typed: &cli::Rules, page: Page, out: &mut impl Write) -> Result<Exit, Failure> {
     let engine = Wanted::read(typed)?.engine()?;
-    let mut all: Vec<&Detector> = engine.detectors().iter().collect();
+    // What only feeds a correlation is a part of that, not a detector of its own.
+    let mut all: Vec<&Detector> = engine.detectors().iter().filter(|detector| !detector.hidden).collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     if output == Listing::Jsonl {
         for detector in all {
-            let Detector { name, title, level, tags, origin, correlation, hidden, silent } = detector;
+            let Detector { name, title, level, tags, origin, correlation, silent, .. } = detector;
             json_line(
                 &json!({
                     "name": name, "title": title, "level": level, "tags": tags, "origin": origin,
-                    "correlation": correlation, "hidden": hidden, "silent": silent,
+                    "correlation": correlation, "silent": silent,
                 }),
                 out,
             )?;
@@ -70,9 +71,6 @@ fn list(output: Listing, typed: &cli::Rules, page: Page, out: &mut impl Write) -
         let level = page.painted(&format!("{:<13}", detector.level), level_style(detector.level));
         let name = text::for_terminal(&detector.name);
         let mut notes = Vec::new();
-        if detector.hidden {
-            notes.push("only for correlations".to_owned());
-        }
         if !detector.silent.is_empty() {
             notes.push(format!("silent without the list {}", detector.silent.join(", ")));
         }

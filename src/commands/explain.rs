@@ -74,6 +74,7 @@ pub(super) fn write(
         (Some(level), _) => page.painted(&format!("alert, {level}"), level_style(level)),
         (None, Tri::False) => "no alert: the condition does not hold".to_owned(),
         (None, Tri::Unknown) => "no alert: the event cannot tell (blind)".to_owned(),
+        (None, Tri::True) if explanation.matched => "a match, but no alert by itself".to_owned(),
         (None, Tri::True) => "no alert, although the condition holds".to_owned(),
     };
     let name = page.painted(&text::for_terminal(&explanation.detector), Style::new().bold());

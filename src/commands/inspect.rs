@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use super::{json_line, out, replay::recognized, replay::threads};
+use super::{out, replay::recognized, replay::threads};
 use crate::cli::{self, Listing, Look};
 use crate::exit::{Exit, Failure};
 use crate::replay::progress::Line;
@@ -28,7 +28,7 @@ pub(crate) fn run(typed: &cli::Inspect, look: Look) -> Result<Exit, Failure> {
     let mut out = out();
     match typed.output {
         Listing::Pretty => summary.text(terminal::stdout(look.color), &mut out)?,
-        Listing::Jsonl => json_line(&summary.json(), &mut out)?,
+        Listing::Jsonl => writeln!(out, "{}", summary.json().map_err(std::io::Error::from)?)?,
     }
     out.flush()?;
     Ok(match report.interrupted {

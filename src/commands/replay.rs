@@ -42,9 +42,9 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
     let interrupted = interrupt::flag();
     let mut printer = Printer::new(typed, look)?;
     let report = {
+        let progress = Arc::clone(&printer.progress);
         let keep = |found: &Found| filter.keeps(found);
         let mut emit = |found: &Found| printer.print(found);
-        let progress = Arc::clone(&printer.progress);
         replay::run(plan, &engine, &options, &keep, &progress, interrupted, &mut emit)
     };
     let highest = printer.finish();
@@ -82,10 +82,12 @@ fn tell(summary: &Summary<'_>, form: cli::Summary, look: Look) {
     let report = summary.report;
     match form {
         cli::Summary::Json => {
-            let json = summary.json().to_string();
-            let _ = writeln!(out, "{}", text::for_json(&json));
+            let _ = summary.json().map(|json| writeln!(out, "{json}"));
         }
         cli::Summary::Text if !look.quiet => {
+            if io::stdout().is_terminal() {
+                let _ = writeln!(out);
+            }
             let _ = summary.text(terminal::stderr(look.color), &mut out);
         }
         cli::Summary::Text | cli::Summary::None => {
@@ -98,7 +100,8 @@ fn tell(summary: &Summary<'_>, form: cli::Summary, look: Look) {
         }
     }
     if !recognized(report) && !report.interrupted && form != cli::Summary::Json {
-        let _ = writeln!(out, "error: nothing in the input was recognised as an audit event or a Falco alert");
+        let _ =
+            writeln!(out, "error: nothing in the input was recognised as an audit event or a Falco alert");
     }
     let _ = out.flush();
 }
@@ -198,7 +201,8 @@ impl Filter {
     fn keeps(&self, found: &Found) -> bool {
         let alert = &found.alert;
         let any = |globs: &[String], names: &[&str]| {
-            let named = |glob: &String| names.iter().any(|name| !name.is_empty() && text::matches(glob, name));
+            let named =
+                |glob: &String| names.iter().any(|name| !name.is_empty() && text::matches(glob, name));
             globs.is_empty() || globs.iter().any(named)
         };
         self.min_level.is_none_or(|least| alert.level >= least)

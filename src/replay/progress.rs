@@ -1,9 +1,9 @@
 //! The live progress line on standard error: how far, how fast, how long still.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -25,7 +25,8 @@ pub(crate) struct Line {
 impl Line {
     /// Draws `progress` until [`Line::clear`]. Draws nothing if `wanted` is false or standard error is no terminal.
     pub(crate) fn draw(progress: &Arc<Progress>, wanted: bool) -> Line {
-        let target = if wanted { ProgressDrawTarget::stderr_with_hz(RATE) } else { ProgressDrawTarget::hidden() };
+        let target =
+            if wanted { ProgressDrawTarget::stderr_with_hz(RATE) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if bar.is_hidden() {
             return Line { bar, stop: None, thread: None };
@@ -66,7 +67,9 @@ impl Drop for Line {
 fn follow(progress: &Progress, bar: &ProgressBar, stopped: &Receiver<()>) {
     let begun = Instant::now();
     let mut known = None;
-    while stopped.recv_timeout(Duration::from_millis(1_000 / u64::from(RATE))) == Err(RecvTimeoutError::Timeout) {
+    while stopped.recv_timeout(Duration::from_millis(1_000 / u64::from(RATE)))
+        == Err(RecvTimeoutError::Timeout)
+    {
         let total = progress.total.load(Ordering::Relaxed);
         if known != Some(total) {
             bar.set_style(style(total));

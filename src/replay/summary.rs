@@ -8,6 +8,7 @@ use detectors::engine::{Detector, Engine};
 use detectors::event::time::{self, Nanos};
 use detectors::level::Level;
 use detectors::tally::{AUDIT_LEVELS, Format, Sample};
+use serde::Serialize;
 use serde_json::{Value, json};
 use textwrap::{Options, WordSplitter};
 
@@ -36,41 +37,58 @@ pub(crate) struct Summary<'s> {
     pub(crate) alerts: bool,
 }
 
+/// The keys of the summary for programs, in this order.
+#[derive(Serialize)]
+struct Keys {
+    files: u64,
+    records: u64,
+    bytes: u64,
+    formats: BTreeMap<&'static str, u64>,
+    bad: u64,
+    partial: u64,
+    duplicates: u64,
+    late: u64,
+    future: u64,
+    time: Option<Value>,
+    gaps: Vec<Value>,
+    levels: BTreeMap<&'static str, u64>,
+    blind: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alerts: Option<Value>,
+    actors: Value,
+    sources: Value,
+    namespaces: Value,
+    elapsed_s: f64,
+}
+
 impl Summary<'_> {
-    /// For programs. Contents of records are not in it.
-    pub(crate) fn json(&self) -> Value {
+    /// For programs: one line of JSON. Contents of records are not in it.
+    pub(crate) fn json(&self) -> serde_json::Result<String> {
         let report = self.report;
-        let formats: BTreeMap<_, _> = report.tally.formats.iter().map(|(format, n)| (format.name(), n)).collect();
-        let levels: BTreeMap<_, _> = AUDIT_LEVELS.iter().zip(report.tally.levels).collect();
-        let gap = |(from, to): &(Nanos, Nanos)| {
-            json!({"from": time::format(*from), "to": time::format(*to), "seconds": (to - from) / time::SECOND})
-        };
-        let mut summary = json!({
-            "files": report.files,
-            "records": report.records,
-            "bytes": report.bytes,
-            "formats": formats,
-            "bad": report.tally.bad,
-            "partial": report.tally.partial,
-            "duplicates": report.duplicates,
-            "late": report.correlation.late,
-            "future": report.correlation.future,
-            "time": report.range.map(|(first, last)| json!({
-                "first": time::format(first),
-                "last": time::format(last),
-            })),
-            "gaps": report.gaps.iter().map(gap).collect::<Vec<_>>(),
-            "levels": levels,
-            "blind": self.blind_json(),
-            "actors": top_json(&report.actors),
-            "sources": top_json(&report.sources),
-            "namespaces": top_json(&report.namespaces),
-            "elapsed_s": report.elapsed.as_secs_f64(),
-        });
-        if self.alerts {
-            summary["alerts"] = self.alerts_json();
-        }
-        summary
+        let levels = AUDIT_LEVELS.iter().copied().zip(report.tally.levels);
+        let gap = |(from, to): &(Nanos, Nanos)| json!({"from": time::format(*from), "to": time::format(*to), "seconds": (to - from) / time::SECOND});
+        let range = |(first, last)| json!({"first": time::format(first), "last": time::format(last)});
+        let json = serde_json::to_string(&Keys {
+            files: report.files,
+            records: report.records,
+            bytes: report.bytes,
+            formats: report.tally.formats.iter().map(|(format, n)| (format.name(), *n)).collect(),
+            bad: report.tally.bad,
+            partial: report.tally.partial,
+            duplicates: report.duplicates,
+            late: report.correlation.late,
+            future: report.correlation.future,
+            time: report.range.map(range),
+            gaps: report.gaps.iter().map(gap).collect(),
+            levels: levels.collect(),
+            blind: self.blind_json(),
+            alerts: self.alerts.then(|| self.alerts_json()),
+            actors: top_json(&report.actors),
+            sources: top_json(&report.sources),
+            namespaces: top_json(&report.namespaces),
+            elapsed_s: report.elapsed.as_secs_f64(),
+        })?;
+        Ok(text::for_json(&json).into_owned())
     }
 
     fn alerts_json(&self) -> Value {
@@ -141,7 +159,7 @@ impl Summary<'_> {
         Ok(())
     }
 
-    fn input<W: Write>(&self, rows: &mut Rows<W>) -> io::Result<()> {
+    fn input<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let report = self.report;
         let mut files = vec![format!("{} read", text::thousands(report.files))];
         for (notes, what) in
@@ -173,7 +191,7 @@ impl Summary<'_> {
     }
 
     /// What time and which levels the events cover, and what follows for the detectors.
-    fn coverage<W: Write>(&self, rows: &mut Rows<W>) -> io::Result<()> {
+    fn coverage<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let report = self.report;
         if let Some((first, last)) = report.range {
             let (from, to, span) = (text::clock(first), text::clock(last), text::span(last - first));
@@ -200,7 +218,7 @@ impl Summary<'_> {
         self.blindness(rows)
     }
 
-    fn blindness<W: Write>(&self, rows: &mut Rows<W>) -> io::Result<()> {
+    fn blindness<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let blind = self.blind();
         if !blind.is_empty() {
             let count = text::counted(blind.len() as u64, "detector");
@@ -222,7 +240,7 @@ impl Summary<'_> {
         Ok(())
     }
 
-    fn found<W: Write>(&self, rows: &mut Rows<W>) -> io::Result<()> {
+    fn found<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let report = self.report;
         let total: u64 = report.by_level.values().sum();
         let levels = report.by_level.iter().rev().filter(|(_, n)| **n > 0);
@@ -252,33 +270,38 @@ impl Summary<'_> {
         };
         detectors.sort_by_key(order);
         let width = detectors.iter().map(|(_, n)| text::thousands(**n).len()).max().unwrap_or_default();
+        let names = detectors.iter().map(|(index, _)| self.detector(**index).name.chars().count());
+        let names_width = names.max().unwrap_or_default().min(40);
         for (index, n) in detectors {
-            let Detector { name, title, .. } = self.detector(*index);
-            rows.item(&format!("{:>width$}  {name}  {title}", text::thousands(*n)))?;
+            let Detector { name, title, level, .. } = self.detector(*index);
+            let n = text::thousands(*n);
+            rows.listed(&format!("{n:>width$}  {name:<names_width$}  {title}"), *level)?;
         }
         Ok(())
     }
 
     /// Files and records that something is wrong with.
-    fn trouble<W: Write>(&self, rows: &mut Rows<W>) -> io::Result<()> {
+    fn trouble<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let report = self.report;
-        for (label, notes) in [
-            ("Skipped", &report.skipped),
-            ("Unreadable", &report.unreadable),
-            ("Damaged", &report.damaged),
-        ] {
+        for (label, notes) in
+            [("Skipped", &report.skipped), ("Unreadable", &report.unreadable), ("Damaged", &report.damaged)]
+        {
             if notes.total == 0 {
                 continue;
             }
-            rows.row(label, &text::counted(notes.total, "note"))?;
+            rows.row(label, &text::counted(notes.total, "input"))?;
             for note in notes.list.iter().take(NOTES) {
                 rows.item(&format!("{}: {}", note.input, note.reason))?;
             }
             rows.beyond(notes.total, NOTES)?;
         }
         let unknown = report.tally.formats.get(&Format::Unrecognized).copied().unwrap_or_default();
-        if unknown > 0 {
-            rows.row("Unrecognised", &format!("{}, for example", text::counted(unknown, "record")))?;
+        if report.tally.bad + unknown > 0 {
+            let (bad, unknown) = (text::thousands(report.tally.bad), text::thousands(unknown));
+            rows.row(
+                "Not judged",
+                &format!("{bad} broken or no JSON, {unknown} of another kind, for example"),
+            )?;
             for sample in report.tally.samples.iter().take(SHOWN) {
                 let Sample { input, offset, length, keys, sha256 } = sample;
                 let keys =
@@ -300,7 +323,9 @@ impl Summary<'_> {
         for (index, events) in &self.report.tally.blind {
             let detector = self.detector(*index);
             let mut others = self.engine.detectors().iter();
-            let public = others.find(|other| detector.hidden && other.correlation && other.origin == detector.origin);
+            let public = others.find(|other| {
+                detector.hidden && !other.hidden && other.correlation && other.origin == detector.origin
+            });
             *blind.entry(public.unwrap_or(detector).name.as_str()).or_default() += *events;
         }
         blind
@@ -355,7 +380,8 @@ impl<W: Write> Rows<'_, W> {
         let label = format!("{label:<LABEL$}");
         let indent = " ".repeat(LABEL);
         for (number, line) in self.wrapped(&text, LABEL).enumerate() {
-            let head = if number == 0 { self.page.painted(&label, Style::new().bold()) } else { indent.clone() };
+            let head =
+                if number == 0 { self.page.painted(&label, Style::new().bold()) } else { indent.clone() };
             writeln!(self.out, "{head}{line}")?;
         }
         Ok(())
@@ -376,10 +402,19 @@ impl<W: Write> Rows<'_, W> {
         Ok(())
     }
 
+    /// An item that begins with a level.
+    fn listed(&mut self, text: &str, level: Level) -> io::Result<()> {
+        let label = self.page.painted(&format!("{:<13}", level.name()), level_style(level));
+        let text = text::for_terminal(text);
+        let room = self.page.width.map_or(usize::MAX, |width| width.max(50) - LABEL - 13);
+        writeln!(self.out, "{:LABEL$}{label}{}", "", text::clipped(&text, room))
+    }
+
     fn wrapped(&self, text: &str, indent: usize) -> impl Iterator<Item = String> + use<W> {
         let width = self.page.width.map_or(usize::MAX, |width| width.max(50) - indent);
         let options = Options::new(width).word_splitter(WordSplitter::NoHyphenation);
-        let lines: Vec<_> = textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect();
+        let lines: Vec<_> =
+            textwrap::wrap(text, options).into_iter().map(std::borrow::Cow::into_owned).collect();
         lines.into_iter()
     }
 
@@ -399,9 +434,12 @@ impl<W: Write> Rows<'_, W> {
         if top.names.is_empty() {
             return Ok(());
         }
-        let name = |name: &str| if name.is_empty() { "(none)".to_owned() } else { text::clipped(name, LONGEST).into_owned() };
+        let name = |name: &str| {
+            if name.is_empty() { "(none)".to_owned() } else { text::clipped(name, LONGEST).into_owned() }
+        };
         let names = top.names.iter().take(SHOWN);
-        let names: Vec<_> = names.map(|(n, events)| format!("{} {}", name(n), text::thousands(*events))).collect();
+        let names: Vec<_> =
+            names.map(|(n, events)| format!("{} {}", name(n), text::thousands(*events))).collect();
         let approximate = if top.approximate { " (approximate)" } else { "" };
         self.row(label, &format!("{}{approximate}", names.join(", ")))
     }
