@@ -43,7 +43,8 @@ impl Engine {
         let programs = self.explained(name)?;
         let mut explanations = Vec::new();
         let see = &mut |event: &Event<'_>| {
-            explanations = programs.iter().map(|index| self.explain_one(&self.programs[*index], event)).collect();
+            explanations =
+                programs.iter().map(|index| self.explain_one(&self.programs[*index], event)).collect();
         };
         if !first_event(self, record::payload(bytes).unwrap_or(bytes), 0, see) {
             return Err("no audit event and no Falco alert in it".to_owned());
@@ -78,8 +79,11 @@ impl Engine {
     fn explain_one(&self, program: &Program, event: &Event<'_>) -> Explanation {
         let mut memo = Memo::default();
         let condition = self.tests.explain(&program.rule.condition, event, &mut memo);
-        let exceptions: Vec<Trace> =
-            program.exceptions.iter().map(|exception| self.tests.explain(exception, event, &mut memo)).collect();
+        let exceptions: Vec<Trace> = program
+            .exceptions
+            .iter()
+            .map(|exception| self.tests.explain(exception, event, &mut memo))
+            .collect();
         let grades = program.rule.grades.iter();
         let grades = grades.map(|g| (g.level, self.tests.explain(&g.when, event, &mut memo))).collect();
         let mut because = self.obstacles(program, event);
@@ -120,13 +124,15 @@ impl Engine {
         self.tests.visit(&rule.condition, &mut |test| names_stage |= self.tests.name(test.field) == "stage");
         if event.stream == Stream::Audit && !names_stage && !judge::is_judged(event) {
             let stage = event.text(Top::Stage).unwrap_or_default();
-            because.push(format!("a record of stage {stage} is not judged: a later one of the same request is"));
+            because
+                .push(format!("a record of stage {stage} is not judged: a later one of the same request is"));
         }
         if event.raw(Top::Source) == Some(b"internal") && event.stream == Stream::Falco {
             because.push("it is a notice of Falco about itself".to_owned());
         }
         if !program.alerts {
-            because.push("it makes no alerts by itself: hidden, disabled or below the lowest level".to_owned());
+            because
+                .push("it makes no alerts by itself: hidden, disabled or below the lowest level".to_owned());
         }
         because
     }
@@ -205,12 +211,17 @@ grade: [{when: wide, level: high}]
         assert!(rules.problems.is_empty(), "{:?}", rules.problems);
         let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();
         let explanations = engine.explain("test/read", event.as_bytes()).unwrap();
-        assert_eq!((explanations[0].alert, explanations[0].because.join("; ").as_str()), (alert, because), "{event}");
+        assert_eq!(
+            (explanations[0].alert, explanations[0].because.join("; ").as_str()),
+            (alert, because),
+            "{event}"
+        );
     }
 
     #[test]
     fn every_form_of_record_is_explained() {
-        let event = r#"{"auditID":"1","verb":"list","objectRef":{"resource":"secrets"},"stage":"ResponseComplete"}"#;
+        let event =
+            r#"{"auditID":"1","verb":"list","objectRef":{"resource":"secrets"},"stage":"ResponseComplete"}"#;
         check(event, Some(Level::High), "");
         check(&format!("[{event}]"), Some(Level::High), "");
         check(&format!(r#"{{"kind":"EventList","items":[{event}]}}"#), Some(Level::High), "");
@@ -228,7 +239,11 @@ grade: [{when: wide, level: high}]
             None,
             "a record of stage RequestReceived is not judged: a later one of the same request is",
         );
-        check(r#"{"rule":"x","priority":"Notice","verb":"list"}"#, None, "it judges audit events, and this is a Falco alert");
+        check(
+            r#"{"rule":"x","priority":"Notice","verb":"list"}"#,
+            None,
+            "it judges audit events, and this is a Falco alert",
+        );
     }
 
     #[test]
