@@ -48,7 +48,8 @@ fn lean(text: &str) -> String {
     let mut kept = String::new();
     let mut skipping = false;
     for line in text.lines() {
-        let inside = line.starts_with([' ', '#']) || line.is_empty() || (line.starts_with('-') && line != "---");
+        let inside =
+            line.starts_with([' ', '#']) || line.is_empty() || (line.starts_with('-') && line != "---");
         if !inside {
             skipping = PROSE.iter().any(|key| line.starts_with(key));
         }

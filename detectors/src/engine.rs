@@ -186,7 +186,19 @@ impl Engine {
 
     /// What turns steps into alerts, in at most `budget` bytes.
     pub fn correlator(&self, budget: usize) -> Correlator {
-        Correlator::new(self.correlations.clone(), self.settings.cluster.clone(), budget)
+        Correlator::new(self.correlations.clone(), budget)
+            .expect("the rules were checked when the engine was made")
+            .with_cluster(self.settings.cluster.clone())
+    }
+
+    /// The index of `integrity/partial-event`: it stands last.
+    pub(crate) fn partial_event(&self) -> u32 {
+        self.detectors.len() as u32 - 1
+    }
+
+    /// How many programs there are.
+    pub(crate) fn programs(&self) -> usize {
+        self.programs.len()
     }
 
     /// The programs that are not refuted by what `parts` shows of the event.
@@ -207,7 +219,12 @@ impl Engine {
 
 impl Detector {
     /// What a listing says of a rule.
-    pub(crate) fn of(about: &About, level: Option<Level>, correlation: bool, silent: Vec<String>) -> Detector {
+    pub(crate) fn of(
+        about: &About,
+        level: Option<Level>,
+        correlation: bool,
+        silent: Vec<String>,
+    ) -> Detector {
         Detector {
             name: about.name.clone(),
             title: about.title.clone(),

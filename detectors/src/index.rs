@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 /// A set of programs, one bit each.
-pub type Mask = Box<[u64]>;
+pub(crate) type Mask = Box<[u64]>;
 
 /// Entries that a table may have before it starts afresh.
 const CAPACITY: usize = 4096;
@@ -25,17 +25,17 @@ const ONCE: usize = 8192;
 
 /// What a table knows of a key.
 #[derive(Debug)]
-pub struct Entry<T> {
+pub(crate) struct Entry<T> {
     key: Box<[u8]>,
     /// Programs that the key does not refute.
-    pub mask: Mask,
+    pub(crate) mask: Mask,
     /// What else is kept with the key.
-    pub extra: T,
+    pub(crate) extra: T,
 }
 
 /// Keys of low cardinality and the programs that each leaves standing.
 #[derive(Debug)]
-pub struct Table<T> {
+pub(crate) struct Table<T> {
     hasher: RandomState,
     entries: Vec<Entry<T>>,
     slots: HashTable<u32>,
@@ -44,7 +44,7 @@ pub struct Table<T> {
 
 /// The result of looking a key up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// The entry's number.
     Known(u32),
     /// Seen before, but without an entry: make one with [`Table::insert`].
@@ -67,7 +67,7 @@ impl<T> Default for Table<T> {
 impl<T> Table<T> {
     /// Finds a key.
     #[inline]
-    pub fn find(&mut self, key: &[u8]) -> Lookup {
+    pub(crate) fn find(&mut self, key: &[u8]) -> Lookup {
         let hash = self.hasher.hash_one(key);
         let entries = &self.entries;
         if let Some(id) = self.slots.find(hash, |id| *entries[*id as usize].key == *key) {
@@ -83,7 +83,14 @@ impl<T> Table<T> {
     }
 
     /// Adds a key that [`Table::find`] saw again. A full table is emptied first: `evict` gets what was kept.
-    pub fn insert(&mut self, hash: u64, key: &[u8], mask: Mask, extra: T, evict: &mut dyn FnMut(T)) -> u32 {
+    pub(crate) fn insert(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        mask: Mask,
+        extra: T,
+        evict: &mut dyn FnMut(T),
+    ) -> u32 {
         if self.entries.len() >= CAPACITY {
             self.slots.clear();
             self.entries.drain(..).for_each(|entry| evict(entry.extra));
@@ -97,27 +104,17 @@ impl<T> Table<T> {
 
     /// An entry.
     #[inline]
-    pub fn entry(&mut self, id: u32) -> &mut Entry<T> {
+    pub(crate) fn entry(&mut self, id: u32) -> &mut Entry<T> {
         &mut self.entries[id as usize]
-    }
-
-    /// All entries.
-    pub fn entries(&mut self) -> impl Iterator<Item = &mut Entry<T>> {
-        self.entries.iter_mut()
     }
 }
 
 /// An empty set for `programs` programs.
-pub fn empty(programs: usize) -> Mask {
+pub(crate) fn empty(programs: usize) -> Mask {
     vec![0; programs.div_ceil(64)].into_boxed_slice()
 }
 
 /// Adds a program to a set.
-pub fn set(mask: &mut Mask, program: usize) {
+pub(crate) fn set(mask: &mut Mask, program: usize) {
     mask[program / 64] |= 1 << (program % 64);
-}
-
-/// True if a program is in a set.
-pub fn contains(mask: &Mask, program: usize) -> bool {
-    mask[program / 64] >> (program % 64) & 1 == 1
 }

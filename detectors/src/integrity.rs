@@ -8,19 +8,25 @@ use crate::level::Level;
 use crate::report::{self, Verdict};
 
 /// The detector behind [`partial_event`].
-pub const PARTIAL_EVENT: &str = "integrity/partial-event";
+pub(crate) const PARTIAL_EVENT: &str = "integrity/partial-event";
 /// Its title.
-pub const PARTIAL_EVENT_TITLE: &str = "Event could not be judged in full";
+pub(crate) const PARTIAL_EVENT_TITLE: &str = "Event could not be judged in full";
 /// Its level.
-pub const PARTIAL_EVENT_LEVEL: Level = Level::Medium;
+pub(crate) const PARTIAL_EVENT_LEVEL: Level = Level::Medium;
 /// Its tags.
-pub const PARTIAL_EVENT_TAGS: [&str; 3] = ["attack.defense-evasion", "attack.t1685.002", "checklist.cl38"];
+pub(crate) const PARTIAL_EVENT_TAGS: [&str; 3] =
+    ["attack.defense-evasion", "attack.t1685.002", "checklist.cl38"];
 
 /// Names of detectors that the message shows; the rest is counted.
 const SHOWN: usize = 8;
 
 /// A damaged or truncated event on which detectors could not decide: padding or breaking an event must not hide it.
-pub(crate) fn partial_event(case: &Case<'_, '_>, unknown: &[u32], identity: Identity, evidence: Evidence) -> Found {
+pub(crate) fn partial_event(
+    case: &Case<'_, '_>,
+    unknown: &[u32],
+    identity: Identity,
+    evidence: Evidence,
+) -> Found {
     let engine = case.engine;
     let names: Vec<&str> =
         unknown.iter().take(SHOWN).map(|index| engine.detectors()[*index as usize].name.as_str()).collect();

@@ -32,7 +32,8 @@ pub(crate) struct Status<'a> {
 /// Reads `responseStatus` in one pass.
 pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
     let mut status = Status { code: None, message: false };
-    for (key, value) in event.node(Top::ResponseStatus).into_iter().flat_map(crate::scan::Node::members) {
+    let Some(node) = event.node(Top::ResponseStatus) else { return status };
+    for (key, value) in node.members() {
         match key.raw() {
             b"code" => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
             b"message" => status.message = true,
@@ -66,7 +67,7 @@ pub(crate) fn is_judged(event: &Event<'_>) -> bool {
 /// Whom an event counts for in the activity profile: the authenticated user and the trusted hop.
 pub(crate) fn client_names(event: &Event<'_>) -> (String, String) {
     let shown = |fact: &str| {
-        let value = crate::facts::find(fact).map(|id| (crate::facts::get(id).get)(event));
+        let value = crate::facts::find(fact).map(|id| crate::facts::get(id).value(event));
         value.map_or(String::new(), |value| value.display().into_owned())
     };
     (shown("actor.user"), shown("actor.ip"))
@@ -108,13 +109,21 @@ impl<'a> Case<'_, 'a> {
         }
         if !unknown.is_empty() && (self.event.damage.any() || self.truncated()) {
             let shared = shared.get_or_insert_with(|| self.share());
-            out.push(Emitted::Alert(Box::new(integrity::partial_event(self, &unknown, shared.identity, shared.evidence.clone()))));
+            out.push(Emitted::Alert(Box::new(integrity::partial_event(
+                self,
+                &unknown,
+                shared.identity,
+                shared.evidence.clone(),
+            ))));
         }
     }
 
     /// True if the API server itself dropped the bodies.
     pub(crate) fn truncated(&self) -> bool {
-        self.event.annotation("audit.k8s.io/truncated").and_then(Node::text).is_some_and(|text| text == "true")
+        self.event
+            .annotation("audit.k8s.io/truncated")
+            .and_then(Node::text)
+            .is_some_and(|text| text == "true")
     }
 
     fn share(&self) -> Shared {
@@ -135,7 +144,14 @@ impl<'a> Case<'_, 'a> {
         }
     }
 
-    fn matched(&self, program: &Program, index: u32, shared: &Shared, memo: &mut Memo<'a>, out: &mut Vec<Emitted>) {
+    fn matched(
+        &self,
+        program: &Program,
+        index: u32,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+        out: &mut Vec<Emitted>,
+    ) {
         let tests = &self.engine.tests;
         if program.exceptions.iter().any(|exception| tests.eval(exception, self.event, memo) == Tri::True) {
             return;
@@ -170,11 +186,13 @@ impl<'a> Case<'_, 'a> {
     fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
         let tests = &self.engine.tests;
-        let shown = |field: Field, memo: &mut Memo<'a>| report::bounded(&tests.value(field, self.event, memo).display());
+        let shown = |field: Field, memo: &mut Memo<'a>| {
+            report::bounded(&tests.value(field, self.event, memo).display())
+        };
         let facts = about.message.iter().flat_map(Template::fields);
         let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
         let message = match &about.message {
-            Some(template) => template.render(tests, self.event, memo, &report::bounded),
+            Some(template) => redact::scrub(&template.render(tests, self.event, memo)).into_owned(),
             None => self.plain_message(&about.title),
         };
         let verdict = Verdict {
@@ -193,7 +211,12 @@ impl<'a> Case<'_, 'a> {
     fn plain_message(&self, title: &str) -> String {
         let shown = |fact| report::shown(self.event, fact);
         match self.event.stream {
-            Stream::Falco => format!("{title} (rule={} ns={} pod={})", shown("falco.rule"), shown("target.namespace"), shown("target.name")),
+            Stream::Falco => format!(
+                "{title} (rule={} ns={} pod={})",
+                shown("falco.rule"),
+                shown("target.namespace"),
+                shown("target.name")
+            ),
             Stream::Audit => {
                 let verb = text_of(self.event.node(Top::Verb));
                 format!(
@@ -210,7 +233,7 @@ impl<'a> Case<'_, 'a> {
 
     /// The operator's level, else the first grade that holds, else the detector's; a Falco alert of priority Critical or worse
     /// raises a mapped runtime detector by one step.
-    fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
+    pub(crate) fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
         let rule = &program.rule;
         if let Some(level) = program.level {
             return level;
@@ -253,4 +276,3 @@ fn members(mask: &Mask) -> impl Iterator<Item = usize> {
         })
     })
 }
-

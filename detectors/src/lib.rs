@@ -1,13 +1,24 @@
 //! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
 
 pub mod alert;
+pub mod catalog;
+pub mod correlate;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod facts;
+mod index;
+mod integrity;
+mod judge;
 pub mod level;
 pub mod program;
+pub mod redact;
+mod report;
+pub mod rules;
 pub mod scan;
 pub mod settings;
 pub mod sigma;
 pub mod tally;
+pub mod testing;
 pub mod value;
+mod worker;

@@ -15,15 +15,15 @@ use crate::scan::Node;
 use crate::value::Value;
 
 /// Longest value of an output field, in characters.
-pub const LONGEST_FIELD: usize = 1024;
+pub(crate) const LONGEST_FIELD: usize = 1024;
 
 /// The namespace of our UUIDv5s, itself a version-5 UUID of the DNS namespace and `lapwing`.
-pub fn namespace() -> Uuid {
+pub(crate) fn namespace() -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing")
 }
 
 /// The id of an alert: UUIDv5 of detector, logic and what it is about.
-pub fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
+pub(crate) fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
     let mut name = Vec::with_capacity(detector.len() + 34 + about.len());
     name.extend_from_slice(detector.as_bytes());
     name.push(0);
@@ -34,25 +34,25 @@ pub fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
 }
 
 /// What the alert takes from the detector.
-pub struct Verdict<'d> {
+pub(crate) struct Verdict<'d> {
     /// The alert's id.
-    pub uuid: Uuid,
+    pub(crate) uuid: Uuid,
     /// `family/name`.
-    pub detector: &'d str,
+    pub(crate) detector: &'d str,
     /// The title.
-    pub title: &'d str,
+    pub(crate) title: &'d str,
     /// The level, after grades and overrides.
-    pub level: Level,
+    pub(crate) level: Level,
     /// Sigma tags.
-    pub tags: &'d [String],
+    pub(crate) tags: &'d [String],
     /// The message, rendered and scrubbed.
-    pub message: String,
+    pub(crate) message: String,
     /// Further facts to show, by name.
-    pub facts: Vec<(String, String)>,
+    pub(crate) facts: Vec<(String, String)>,
 }
 
 /// Builds the alert for one event.
-pub fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, evidence: Evidence) -> Alert {
+pub(crate) fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, evidence: Evidence) -> Alert {
     let mut fields = match event.stream {
         Stream::Audit => audit_fields(event),
         Stream::Falco => falco_fields(event),
@@ -96,7 +96,7 @@ pub fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, evidence: Evi
 }
 
 /// The sentence in Falco's form: time of day, priority, message.
-pub fn output(time: Nanos, level: Level, message: &str) -> String {
+pub(crate) fn output(time: Nanos, level: Level, message: &str) -> String {
     let stamp = time::format(time);
     let clock = stamp.get(11..stamp.len() - 1).unwrap_or_default();
     format!("{clock}: {} {message}", level.priority())
@@ -113,13 +113,13 @@ fn source(event: &Event<'_>) -> String {
 }
 
 /// A fact's value as text; nothing if it is absent or unknown.
-pub fn shown(event: &Event<'_>, fact: &str) -> String {
-    let value = facts::find(fact).map_or(Value::Absent, |id| (facts::get(id).get)(event));
+pub(crate) fn shown(event: &Event<'_>, fact: &str) -> String {
+    let value = facts::find(fact).map_or(Value::Absent, |id| facts::get(id).value(event));
     bounded(&value.display())
 }
 
 /// Scrubs and bounds a value.
-pub fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     let scrubbed = redact::scrub(text);
     match scrubbed.char_indices().nth(LONGEST_FIELD) {
         Some((end, _)) => format!("{}...", &scrubbed[..end]),
@@ -210,7 +210,8 @@ fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
 }
 
 fn may_leave(field: &str) -> bool {
-    let families = ["container.", "k8s.", "k8smeta.", "proc.", "user.", "group.", "fd.", "evt.", "ka.", "thread."];
+    let families =
+        ["container.", "k8s.", "k8smeta.", "proc.", "user.", "group.", "fd.", "evt.", "ka.", "thread."];
     let held = ["proc.env", "evt.buffer", "ka.req.", "ka.resp.obj", "evt.arg.data", "evt.rawarg.data"];
     field.len() <= 128
         && families.iter().any(|family| field.starts_with(family))

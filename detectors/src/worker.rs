@@ -14,7 +14,8 @@ use crate::event::time::{self, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::Parts;
 use crate::index::{self, Lookup, Mask, Table};
-use crate::judge;
+use crate::judge::{self, Case};
+use crate::program::Memo;
 use crate::scan::{Doc, Health, Kind, Marks, Node};
 use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
 
@@ -25,22 +26,17 @@ pub struct Worker<'e> {
     carried: Marks,
     routes: Routes,
     counts: Counts,
+    memo: Memo<'static>,
 }
 
 /// The index tables and the scratch that lookups use.
 struct Routes {
-    shapes: Table<Shape>,
+    shapes: Table<()>,
     clients: Table<Client>,
     notes: Table<()>,
     rules: Table<()>,
     key: Vec<u8>,
     live: Mask,
-}
-
-/// What is kept with a request's shape.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    judged: bool,
 }
 
 /// What is kept with a client: whom its events count for, and how many came since the last drain.
@@ -106,6 +102,7 @@ impl<'e> Worker<'e> {
                 live: index::empty(engine.programs()),
             },
             counts: Counts::default(),
+            memo: Memo::default(),
         }
     }
 
@@ -123,7 +120,7 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, Extent::Whole, out) {
+            if !self.document(&marks, health, place, None, out) {
                 open = Some(start);
                 break;
             }
@@ -142,17 +139,26 @@ impl<'e> Worker<'e> {
         let place = Place { input: origin.input, offset: origin.offset, length, bytes };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
-        let extent = if extent == Extent::Whole { Extent::Fragment } else { extent };
-        self.document(&marks, health, place, extent, out);
+        if extent == Extent::Fragment {
+            self.counts.tally.bad += 1;
+        }
+        self.document(&marks, health, place, Some(extent), out);
         self.marks = marks;
     }
 
-    /// Judges the values of one marked document. False, and nothing judged, if it is a line that opens a value and does not
-    /// close it.
-    fn document(&mut self, marks: &Marks, health: Health, place: Place<'_>, extent: Extent, out: &mut Vec<Emitted>) -> bool {
+    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. False, and nothing
+    /// judged, if it is a line that opens a value and does not close it.
+    fn document(
+        &mut self,
+        marks: &Marks,
+        health: Health,
+        place: Place<'_>,
+        framed: Option<Extent>,
+        out: &mut Vec<Emitted>,
+    ) -> bool {
         let Some(start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
         let doc = Doc::new(place.bytes, marks);
-        let damage = damage_of(place.bytes, health, extent);
+        let damage = damage_of(place.bytes, health, framed);
         match place.bytes[start] {
             b'{' | b'[' => {}
             0xEF if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") => {}
@@ -161,19 +167,32 @@ impl<'e> Worker<'e> {
                 return true;
             }
         }
+        let engine = self.engine;
         let mut at = start as u32;
         while let Some(value) = doc.value_from(at) {
-            if !value.complete() && extent == Extent::Whole {
+            let event = (place.bytes.get(value.start() as usize) == Some(&b'{'))
+                .then(|| Event::skim(value, &engine.settings));
+            let end = event.as_ref().map_or_else(|| value.complete().then(|| value.end()), Event::end);
+            if framed.is_none() && end.is_none() {
                 return false;
             }
-            let whole = value.start() as usize == start && value.end() as usize == place.bytes.len();
-            let own = if whole { place } else { place.part(value) };
-            let mut damage = damage;
-            damage.cut |= !value.complete();
-            self.value(value, own, damage, Via::Itself, out);
-            at = value.end();
-            if place.bytes[at as usize..].iter().all(|b| blank(*b) || *b == b',') {
-                break;
+            at = end.unwrap_or(place.bytes.len() as u32);
+            let own = place.range(value.start() as usize, at as usize);
+            let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
+            match event {
+                Some(event) => self.object(event, own, damage, Via::Itself, out),
+                None => self.value(value, own, damage, Via::Itself, out),
+            }
+            let rest = &place.bytes[at as usize..];
+            match rest.iter().find(|b| !blank(**b) && **b != b',') {
+                None => break,
+                Some(b'{' | b'[') => {
+                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32
+                }
+                Some(_) => {
+                    self.counts.tally.bad += 1; // text after the value
+                    break;
+                }
             }
         }
         true
@@ -202,7 +221,7 @@ impl<'e> Worker<'e> {
     /// Judges one value: an event, a list of them, or what carries one.
     fn value(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         match value.kind() {
-            Kind::Object => self.object(value, place, damage, via, out),
+            Kind::Object => self.object(Event::skim(value, &self.engine.settings), place, damage, via, out),
             Kind::Array if via != Via::List => self.items(value, place, damage, out),
             _ => self.unrecognized(value, place),
         }
@@ -216,9 +235,14 @@ impl<'e> Worker<'e> {
         }
     }
 
-    fn object(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
-        let engine = self.engine;
-        let mut event = Event::skim(value, &engine.settings);
+    fn object(
+        &mut self,
+        mut event: Event<'_>,
+        place: Place<'_>,
+        damage: Damage,
+        via: Via,
+        out: &mut Vec<Emitted>,
+    ) {
         event.damage = event.damage.with(damage);
         match (record::nature(&event), via) {
             (Nature::Audit, via) => {
@@ -240,15 +264,22 @@ impl<'e> Worker<'e> {
                 self.items(items, place, damage, out);
             }
             (Nature::Carrier(key), Via::Itself | Via::List) => self.unwrap(&event, key, place, damage, out),
-            _ => self.unrecognized(value, place),
+            _ => self.unrecognized(event.root(), place),
         }
     }
 
     /// Judges what a carrier carries; a carrier whose text turns out to be no JSON is an unrecognised record.
-    fn unwrap(&mut self, event: &Event<'_>, key: Top, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+    fn unwrap(
+        &mut self,
+        event: &Event<'_>,
+        key: Top,
+        place: Place<'_>,
+        damage: Damage,
+        out: &mut Vec<Emitted>,
+    ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
-            return self.object(node, place, damage, Via::Carrier, out);
+            return self.object(Event::skim(node, event.settings), place, damage, Via::Carrier, out);
         }
         let text = node.text().unwrap_or_default();
         match record::payload(text.as_bytes()) {
@@ -261,10 +292,8 @@ impl<'e> Worker<'e> {
         self.counts.audit(event, via);
         let time = event_time(event);
         self.counts.time(time);
-        let Some(judged) = self.route_audit(event) else { return };
-        if self.engine.in_range(time) {
-            judge::run(self.engine, event, &self.routes.live, time, place, judged, &mut self.counts.tally, out);
-        }
+        self.route_audit(event);
+        self.judge(event, time, place, out);
     }
 
     fn falco(&mut self, event: &Event<'_>, place: Place<'_>, out: &mut Vec<Emitted>) {
@@ -276,29 +305,34 @@ impl<'e> Worker<'e> {
             return;
         }
         self.route_falco(event);
-        if self.engine.in_range(time) && any(&self.routes.live) {
-            judge::run(self.engine, event, &self.routes.live, time, place, true, &mut self.counts.tally, out);
-        }
+        self.judge(event, time, place, out);
     }
 
-    /// Leaves in `routes.live` the programs that may match. `None` if there is none; else whether the record is the one of its
-    /// request that is judged.
-    fn route_audit(&mut self, event: &Event<'_>) -> Option<bool> {
+    fn judge(&mut self, event: &Event<'_>, time: Option<Nanos>, place: Place<'_>, out: &mut Vec<Emitted>) {
+        if !any(&self.routes.live) || !self.engine.in_range(time) {
+            return;
+        }
+        let mut memo = std::mem::take(&mut self.memo).renew();
+        let case = Case { engine: self.engine, event, time, place };
+        case.judge(&self.routes.live, &mut memo, &mut self.counts.tally, out);
+        self.memo = memo.renew();
+    }
+
+    /// Leaves in `routes.live` the programs that may match.
+    fn route_audit(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
-        let judged = routes.by_shape(engine, event);
+        routes.by_shape(engine, event);
         routes.by_client(engine, event, counts);
-        if !any(&routes.live) {
-            return None;
+        if any(&routes.live) {
+            routes.by_notes(engine, event);
         }
-        routes.by_notes(engine, event);
-        any(&routes.live).then_some(judged)
     }
 
     fn route_falco(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
-        routes.key.clear();
+        begin(&mut routes.key, event);
         for top in [Top::Rule, Top::Priority, Top::Source] {
             push(&mut routes.key, event.raw(top));
         }
@@ -348,6 +382,17 @@ impl<'e> Worker<'e> {
 }
 
 impl<'i> Place<'i> {
+    /// The place of some of this place's bytes.
+    fn range(self, start: usize, end: usize) -> Place<'i> {
+        let rest = self.length.saturating_sub(self.bytes.len() as u64); // what an oversize record has beyond its bytes
+        Place {
+            offset: self.offset + start as u64,
+            length: (end - start) as u64 + rest,
+            bytes: &self.bytes[start..end],
+            ..self
+        }
+    }
+
     /// The place of a value inside this place's bytes.
     fn part(self, value: Node<'_>) -> Place<'i> {
         let (start, end) = (value.start() as usize, value.end() as usize);
@@ -361,33 +406,25 @@ impl<'i> Place<'i> {
 }
 
 impl Routes {
-    /// Clears the programs that the request's shape refutes; returns whether this record of the request is judged.
-    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) -> bool {
+    /// Clears the programs that the request's shape refutes, and on records that are not judged all but those that name
+    /// `stage`.
+    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
         let Routes { shapes, key, live, .. } = self;
+        let restrict = |mask: &mut Mask| {
+            if !judge::is_judged(event) {
+                and(mask, &engine.stage_programs);
+            }
+        };
         match shapes.find(key) {
-            Lookup::Known(id) => {
-                let entry = shapes.entry(id);
-                and(live, &entry.mask);
-                entry.extra.judged
-            }
+            Lookup::Known(id) => and(live, &shapes.entry(id).mask),
             Lookup::Again(hash) => {
-                let judged = judge::is_judged(event);
                 let mut mask = engine.standing(event, Parts::SHAPE);
-                if !judged {
-                    and(&mut mask, &engine.stage_programs);
-                }
+                restrict(&mut mask);
                 and(live, &mask);
-                shapes.insert(hash, key, mask, Shape { judged }, &mut |_| {});
-                judged
+                shapes.insert(hash, key, mask, (), &mut |()| {});
             }
-            Lookup::New => {
-                let judged = judge::is_judged(event);
-                if !judged {
-                    and(live, &engine.stage_programs);
-                }
-                judged
-            }
+            Lookup::New => restrict(live),
         }
     }
 
@@ -427,9 +464,11 @@ impl Routes {
 
     /// Clears the programs that need an annotation which is not there.
     fn by_notes(&mut self, engine: &Engine, event: &Event<'_>) {
-        self.key.clear();
-        for (name, _) in event.node(Top::Annotations).into_iter().flat_map(Node::members) {
-            push(&mut self.key, Some(name.raw()));
+        begin(&mut self.key, event);
+        if let Some(notes) = event.node(Top::Annotations) {
+            for (name, _) in notes.members() {
+                push(&mut self.key, Some(name.raw()));
+            }
         }
         let Routes { notes, key, live, .. } = self;
         match notes.find(key) {
@@ -449,25 +488,28 @@ const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 
 /// Everything that facts with [`Parts::SHAPE`] may look at, as one key.
 fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
-    key.clear();
+    begin(key, event);
     let object = event.object_ref();
-    let raw = |node: Option<Node<'_>>| node.map_or(&b""[..], |n| n.str_raw().unwrap_or_else(|| n.raw()));
-    let filled = |node: Option<Node<'_>>| u8::from(!raw(node).is_empty());
+    let filled = |node: Option<Node<'_>>| u8::from(!spelled(node).is_empty());
     let status = judge::status(event);
     let flags = filled(object.namespace)
         | filled(object.name) << 1
         | u8::from(event.has(Top::ImpersonatedUser)) << 2
         | u8::from(may_be_dry_run(event)) << 3
-        | u8::from(status.message) << 4
-        | u8::from(event.damage.any()) << 5;
+        | u8::from(status.message) << 4;
     key.push(flags);
     for top in [Top::Verb, Top::Stage, Top::Level] {
-        push(key, event.node(top).map(|n| n.str_raw().unwrap_or_else(|| n.raw())));
+        push(key, event.node(top).map(|node| spelled(Some(node))));
     }
     push(key, status.code);
     for node in [object.group, object.resource, object.subresource] {
-        push(key, Some(raw(node)));
+        push(key, Some(spelled(node)));
     }
+}
+
+/// A text's bytes between the quotes, or those of any other value; nothing of what is not there.
+fn spelled(node: Option<Node<'_>>) -> &[u8] {
+    node.map_or(b"", |node| node.str_raw().unwrap_or_else(|| node.raw()))
 }
 
 /// A dry run says so in the query or, for deletes, in the body. Being wrong here only costs a wider class.
@@ -475,18 +517,26 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
     let verb = event.raw(Top::Verb).unwrap_or_default();
     let reads = matches!(verb, b"get" | b"list" | b"watch");
     let says = |node: Option<Node<'_>>| node.is_some_and(|n| memmem::find(n.raw(), b"dry").is_some());
-    !reads && (says(event.node(Top::RequestUri)) || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
+    !reads
+        && (says(event.node(Top::RequestUri))
+            || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
 }
 
 /// User, impersonated user, user agent and addresses, as one key.
 fn client_key(key: &mut Vec<u8>, event: &Event<'_>) {
-    key.clear();
+    begin(key, event);
     let user = event.user();
     push(key, user.username.map(Node::raw));
     push(key, user.groups.map(Node::raw));
     push(key, event.node(Top::UserAgent).map(Node::raw));
     push(key, event.node(Top::SourceIps).map(Node::raw));
     push(key, event.node(Top::ImpersonatedUser).map(Node::raw));
+}
+
+/// Begins a key. What a damaged event lacks is unknown rather than absent, so that it is of another class.
+fn begin(key: &mut Vec<u8>, event: &Event<'_>) {
+    key.clear();
+    key.push(u8::from(event.damage.any()));
 }
 
 /// Appends a field and a separator that no JSON text holds unescaped. A missing field differs from an empty one.
@@ -512,11 +562,11 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
-fn damage_of(bytes: &[u8], health: Health, extent: Extent) -> Damage {
+pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,
-        oversize: matches!(extent, Extent::Oversize { .. }),
+        oversize: matches!(framed, Some(Extent::Oversize { .. })),
         ..Damage::default()
     }
 }

@@ -45,7 +45,8 @@ pub fn nature(event: &Event<'_>) -> Nature {
 /// An audit event shows itself by its id or, when that was lost, by who did what.
 fn is_audit(event: &Event<'_>) -> bool {
     event.has(Top::AuditId)
-        || (event.has(Top::Verb) && (event.has(Top::RequestUri) || event.has(Top::ObjectRef) || event.has(Top::Stage)))
+        || (event.has(Top::Verb)
+            && (event.has(Top::RequestUri) || event.has(Top::ObjectRef) || event.has(Top::Stage)))
         || (event.has(Top::RequestUri) && event.has(Top::Stage))
 }
 
@@ -53,7 +54,9 @@ fn carries(event: &Event<'_>, key: Top) -> bool {
     match event.node(key) {
         Some(node) => match node.kind() {
             Kind::Object => key == Top::EventText,
-            Kind::String => node.str_raw().is_some_and(|raw| matches!(trim(raw).first(), Some(b'{' | b'[' | b'0'..=b'9'))),
+            Kind::String => {
+                node.str_raw().is_some_and(|raw| matches!(trim(raw).first(), Some(b'{' | b'[' | b'0'..=b'9')))
+            }
             _ => false,
         },
         None => false,

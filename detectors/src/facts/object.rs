@@ -24,6 +24,9 @@ use crate::value::{Tri, Value};
 /// Items that are read of one list; behind them the list is incomplete.
 pub(super) const LIMIT: usize = 4096;
 
+/// Steps of an operation's path.
+const DEEPEST: usize = 64;
+
 /// The object that a request wrote.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Body<'a> {
@@ -54,10 +57,12 @@ impl<'a> Body<'a> {
 }
 
 /// The object that the event wrote, or what its facts are without one.
-pub(super) fn object<'a>(event: &Event<'a>) -> Result<View<'a>, Value<'a>> {
-    let body = Body::of(event);
-    let without = if matches!(body, Body::Absent) { Value::Absent } else { Value::Unknown };
-    View::root(body).ok_or(without)
+pub(super) fn object<'e, 'a>(event: &'e Event<'a>) -> Result<&'e View<'a>, Value<'a>> {
+    match Body::of(event) {
+        Body::Absent => Err(Value::Absent),
+        Body::Unknown => Err(Value::Unknown),
+        body => event.views.object.get_or_init(|| View::root(body)).as_ref().ok_or(Value::Unknown),
+    }
 }
 
 /// Whether the API server took the bodies out because the event was too large for the audit backend.
@@ -165,7 +170,7 @@ pub(super) struct Words<'a> {
 
 impl<'a> View<'a> {
     /// The object itself; `None` if there is none or none can be seen.
-    pub(super) fn root(body: Body<'a>) -> Option<View<'a>> {
+    fn root(body: Body<'a>) -> Option<View<'a>> {
         match body {
             Body::Absent | Body::Unknown => None,
             Body::Whole(node) => {
@@ -187,9 +192,10 @@ impl<'a> View<'a> {
             }
             let name = text(op.get("op")).unwrap_or_default();
             match (&*name, op.get("path").and_then(Node::text), op.get("value")) {
-                ("add" | "replace", Some(path), Some(node)) => {
-                    pieces.push(Piece { node, path: Some(pointer(&path)), depth: 0 });
-                }
+                ("add" | "replace", Some(path), Some(node)) => match pointer(&path) {
+                    Some(steps) => pieces.push(Piece { node, path: Some(steps), depth: 0 }),
+                    None => moved = true,
+                },
                 ("test" | "remove", ..) => {}
                 _ => moved = true,
             }
@@ -431,9 +437,11 @@ fn is_directive(item: Node<'_>) -> bool {
     item.kind() == Kind::Object && item.get("$patch").is_some() && item.members().count() <= 2
 }
 
-/// The steps of a JSON pointer (RFC 6901).
-fn pointer(path: &str) -> Rc<[String]> {
-    path.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect()
+/// The steps of a JSON pointer (RFC 6901); `None` if it is deeper than any field that facts look at.
+fn pointer(path: &str) -> Option<Rc<[String]>> {
+    let steps = || path.split('/').skip(1);
+    let shallow = steps().nth(DEEPEST).is_none();
+    shallow.then(|| steps().map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// A truth as a fact's value.

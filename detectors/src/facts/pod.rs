@@ -117,7 +117,7 @@ pub(super) struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    fn of(object: View<'a>, path: &[&str]) -> Pod<'a> {
+    fn of(object: &View<'a>, path: &[&str]) -> Pod<'a> {
         let (_, template) = path.split_last().unwrap_or((&"", &[]));
         let metadata = object.path(template).key("metadata");
         let spec = object.path(path);
@@ -127,7 +127,7 @@ impl<'a> Pod<'a> {
             containers.extend(items.views);
             partial |= items.partial;
         }
-        Pod { object, metadata, spec, containers, partial }
+        Pod { object: object.clone(), metadata, spec, containers, partial }
     }
 
     /// True if `test` holds for some container.

@@ -52,7 +52,11 @@ pub(super) static FACTS: &[Fact] = &[
 ];
 
 /// The object, if the request writes one of that kind.
-fn object_on<'a>(event: &Event<'a>, resource: &str, subresource: &str) -> Result<View<'a>, Value<'a>> {
+fn object_on<'e, 'a>(
+    event: &'e Event<'a>,
+    resource: &str,
+    subresource: &str,
+) -> Result<&'e View<'a>, Value<'a>> {
     let shape = Shape::of(event);
     let wanted =
         if subresource.is_empty() { shape.on("", resource) } else { shape.on_sub(resource, subresource) };
@@ -63,7 +67,7 @@ fn of_object<'a>(
     event: &Event<'a>,
     resource: &str,
     subresource: &str,
-    fact: impl FnOnce(View<'a>) -> Value<'a>,
+    fact: impl FnOnce(&View<'a>) -> Value<'a>,
 ) -> Value<'a> {
     object_on(event, resource, subresource).map_or_else(|without| without, fact)
 }
@@ -101,10 +105,11 @@ fn bootstrap_value<'a>(event: &Event<'a>, key: &str) -> Result<String, Value<'a>
 }
 
 fn bootstrap_authentication<'a>(event: &Event<'a>) -> Value<'a> {
-    match bootstrap_value(event, "usage-bootstrap-authentication") {
+    of_object(event, "secrets", "", |_| match bootstrap_value(event, "usage-bootstrap-authentication") {
         Ok(value) => Value::Bool(value == "true"),
+        Err(Value::Absent) => Value::Bool(false),
         Err(without) => without,
-    }
+    })
 }
 
 fn bootstrap_expiration<'a>(event: &Event<'a>) -> Value<'a> {

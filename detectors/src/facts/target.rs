@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use super::FactType::{Bool, Text};
-use super::object::{Body, View};
 use super::query::{Query, path};
 use super::shape::{Shape, missing, sees_rest, text, text_or_missing};
-use super::{BOTH, Fact, Parts, falco};
+use super::{BOTH, Fact, Parts, falco, object};
 use crate::event::{Event, Stream, Top};
 use crate::value::Value;
 
@@ -106,10 +105,7 @@ pub(super) fn name<'a>(event: &Event<'a>) -> Value<'a> {
     if !sees_rest(event) {
         return Value::Unknown;
     }
-    let object = match Body::of(event) {
-        Body::Whole(node) => View::root(Body::Whole(node)),
-        _ => None,
-    };
+    let object = object::object(event).ok();
     text_or_missing(event, object.and_then(|object| object.path(&["metadata", "name"]).str()))
 }
 

@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 
 use super::exec::Command;
-use super::object::Body;
+use super::object::{Body, View};
 use super::pod::Pod;
 use super::query::Query;
 use super::rbac::{Binding, Rules};
@@ -18,6 +18,7 @@ pub struct Views<'a> {
     pub(super) shape: OnceCell<Shape<'a>>,
     pub(super) query: OnceCell<Query>,
     pub(super) body: OnceCell<Body<'a>>,
+    pub(super) object: OnceCell<Option<View<'a>>>,
     pub(super) rules: OnceCell<Rules<'a>>,
     pub(super) binding: OnceCell<Binding<'a>>,
     pub(super) pod: OnceCell<Pod<'a>>,

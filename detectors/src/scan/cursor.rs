@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt;
 use std::iter::FusedIterator;
 
 use super::Marks;
@@ -15,7 +16,7 @@ use super::kernel::{BLOCK, Block};
 use super::text::{is_number, unescape};
 
 /// One marked document.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Doc<'a> {
     bytes: &'a [u8],
     blocks: &'a [Block],
@@ -42,6 +43,13 @@ pub enum Kind {
     Invalid,
 }
 
+/// Without the content, which has no business in a log.
+impl fmt::Debug for Doc<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doc").field("length", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Doc<'a> {
     /// The document `bytes`, of which `marks` holds the marks: the same bytes that [`Marks::mark`] saw, or the line that
     /// [`Marks::mark_line`] found. Marks of other bytes give senseless spans, but nothing worse.
@@ -56,15 +64,14 @@ impl<'a> Doc<'a> {
 
     /// The first value after whitespace; `None` if there is nothing else. What follows the value isn't looked at.
     pub fn root(self) -> Option<Node<'a>> {
-        let start = self.skip_blanks(0);
-        // A walk over the root needs no end, so the end waits until somebody asks.
-        (start < self.bytes.len()).then_some(Node { doc: self, start: start as u32, end: UNKNOWN })
+        self.value_from(0)
     }
 
     /// The first value at or after `from`, past whitespace; `from` must lie outside strings.
     pub fn value_from(self, from: u32) -> Option<Node<'a>> {
         let start = self.skip_blanks(from as usize);
-        (start < self.bytes.len()).then(|| self.value(start))
+        // A walk over the value needs no end, so the end waits until somebody asks.
+        (start < self.bytes.len()).then_some(Node { doc: self, start: start as u32, end: UNKNOWN })
     }
 
     /// The value with this span, which a [`Node`] of this document had. Any other span gives some node within the
@@ -273,7 +280,7 @@ impl<'a> Node<'a> {
     #[cold]
     fn find_end(self) -> u32 {
         let start = self.start as usize;
-        self.doc.value_end(start, self.doc.depth_at(start)) as u32
+        self.doc.value_end(start, self.doc.depth_at(start)).min(self.doc.bytes.len()) as u32
     }
 
     #[inline]
@@ -378,10 +385,10 @@ impl<'a> Key<'a> {
     /// True if the key, its escapes decoded, is `name`.
     #[inline]
     pub fn is(self, name: &str) -> bool {
-        // An escape is longer than what it stands for, so a key that is not longer than the name has none or isn't it.
+        // An escape is longer than what it stands for, so that most keys need no look at their bytes.
         match self.raw.len().cmp(&name.len()) {
             Ordering::Less => false,
-            Ordering::Equal => self.raw == name.as_bytes() && !(self.has_escape() && self.text() != name),
+            Ordering::Equal => self.raw == name.as_bytes() && (!self.has_escape() || self.text() == name),
             Ordering::Greater => self.has_escape() && self.text() == name,
         }
     }
@@ -412,6 +419,10 @@ struct Walk<'a> {
 
 /// No separator: the walk is over.
 const OVER: u8 = 0;
+
+/// Set in the place of a walk that is over because it met the closing bracket: beyond any document, so that nothing is read
+/// there.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl<'a> Walk<'a> {
     #[inline]
@@ -466,8 +477,14 @@ impl<'a> Walk<'a> {
                     self.at += 1;
                     commas += 1;
                 }
-                Some(b'}' | b']') | None => {
-                    self.damaged |= self.doc.bytes.get(self.at) != Some(&close) || commas != 0;
+                Some(&bracket @ (b'}' | b']')) => {
+                    self.damaged |= bracket != close || commas != 0;
+                    self.at = (self.at + 1) | CLOSED;
+                    self.before = OVER;
+                    return None;
+                }
+                None => {
+                    self.damaged = true;
                     self.at = self.doc.bytes.len();
                     self.before = OVER;
                     return None;
@@ -500,6 +517,11 @@ impl<'a> Members<'a> {
     /// members, the wrong closing bracket or none. Whether a value itself is sound is for the value to say.
     pub fn damaged(&self) -> bool {
         self.0.damaged
+    }
+
+    /// Once the walk is over: the offset after the object's closing bracket, unless the document ended before it.
+    pub fn end(&self) -> Option<u32> {
+        (self.0.at & CLOSED != 0).then_some((self.0.at & !CLOSED) as u32)
     }
 
     /// A member that is not written in the usual form, or the end. By value, so that the walk of the usual form can
@@ -582,20 +604,18 @@ impl<'a> Items<'a> {
     #[cold]
     #[inline(never)]
     fn next_slow(mut walk: Walk<'a>) -> (Walk<'a>, Option<Node<'a>>) {
-        loop {
-            match walk.next_start(b']') {
-                Some(b':' | b'"') if !walk.doc.has_quote(walk.at) => {
-                    walk.damaged = true;
-                    walk.before = b',';
-                    walk.at += 1;
-                }
-                Some(_) => {
-                    let value = walk.take_value(walk.at);
-                    return (walk, Some(value));
-                }
-                None => return (walk, None),
+        while let Some(byte) = walk.next_start(b']') {
+            // A colon begins no value, nor does a quote that a backslash before it escapes.
+            if byte == b':' || (byte == b'"' && !walk.doc.has_quote(walk.at)) {
+                walk.damaged = true;
+                walk.before = b',';
+                walk.at += 1;
+                continue;
             }
+            let value = walk.take_value(walk.at);
+            return (walk, Some(value));
         }
+        (walk, None)
     }
 }
 

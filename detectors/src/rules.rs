@@ -1,0 +1,289 @@
+//! From rules to an engine: the catalogue, the user's own rules, and what the operator decided about both.
+
+use std::collections::HashMap;
+
+use regex::Regex;
+use yaml_serde::Value;
+
+use crate::catalog;
+use crate::correlate::{self, Condition, Member, Op, Source, StepBuilder};
+use crate::engine::{Assembly, Detector, Engine, Feed, Program};
+use crate::event::time::SECOND;
+use crate::integrity;
+use crate::level::Level;
+use crate::settings::Settings;
+use crate::sigma::{
+    self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Presence, Problem, Referred, Rules,
+};
+
+/// What the operator decided.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    /// Detectors below this level do not alert.
+    pub min_level: Option<Level>,
+    /// Globs over names: these do not alert.
+    pub disable: Vec<String>,
+    /// Globs over names and the level that they get.
+    pub overrides: Vec<(String, Level)>,
+    /// Globs over names and what an event must be like to be passed over.
+    pub exceptions: Vec<Exception>,
+}
+
+/// Matches that are no alerts.
+#[derive(Debug, Clone)]
+pub struct Exception {
+    /// A glob over detector names.
+    pub detector: String,
+    /// Facts (with Sigma's modifiers) and their values, as in a selection.
+    pub when: Value,
+}
+
+/// A file of the user's rules.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// What problems call it.
+    pub name: String,
+    /// Its text.
+    pub yaml: String,
+}
+
+/// Reads the catalogue (without tests and prose) and the user's files.
+pub fn read(files: &[File], settings: &Settings) -> Rules {
+    let mut loader = Loader::new(settings, Options::default());
+    for source in catalog::SOURCES {
+        loader.add_builtin(&origin(source.name), source.lean);
+    }
+    for file in files {
+        loader.add(&file.name, &file.yaml);
+    }
+    loader.finish()
+}
+
+/// What problems in the catalogue call a file, and listings its origin.
+pub fn origin(name: &str) -> String {
+    format!("builtin:{name}.yml")
+}
+
+/// Reads rules whole, tests and prose included: for listings, lint and tests.
+pub fn read_whole(files: &[File], settings: &Settings, strict: bool) -> Rules {
+    let mut loader = Loader::new(settings, Options { strict, prose: true, tests: true });
+    for file in files {
+        loader.add(&file.name, &file.yaml);
+    }
+    loader.finish()
+}
+
+/// The catalogue as files.
+pub fn catalogue() -> Vec<File> {
+    let file = |source: &catalog::Source| File { name: origin(source.name), yaml: source.text.to_owned() };
+    catalog::SOURCES.iter().map(file).collect()
+}
+
+/// An engine of these rules.
+///
+/// # Errors
+/// Exceptions that cannot be compiled, and correlations that the correlator refuses.
+pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result<Engine, String> {
+    let globs = Globs::new(tuning);
+    let mut exceptions = Vec::new();
+    for exception in &tuning.exceptions {
+        let compiled = sigma::exception(&exception.when, &mut rules.tests, &settings);
+        let expr = compiled.map_err(|why| format!("exception for `{}`: {why}", exception.detector))?;
+        exceptions.push((glob(&exception.detector), expr));
+    }
+    let mut detectors: Vec<Detector> = rules
+        .detectors
+        .iter()
+        .map(|rule| Detector::of(&rule.about, globs.level(&rule.about.name), false, rule.silent.clone()))
+        .collect();
+    let correlations = correlations(&rules, &mut detectors, &globs);
+    let mut programs: Vec<Program> = Vec::new();
+    for rule in std::mem::take(&mut rules.detectors) {
+        let name = rule.about.name.clone();
+        let level = globs.level(&name);
+        programs.push(Program {
+            alerts: !rule.about.hidden
+                && globs.alerts(&name, level.unwrap_or(rule.about.level), &rule.grades),
+            level,
+            exceptions: exceptions
+                .iter()
+                .filter(|(g, _)| g.is_match(&name))
+                .map(|(_, e)| e.clone())
+                .collect(),
+            feeds: Vec::new(),
+            rule,
+        });
+    }
+    feed(&correlations, &mut programs, &mut rules);
+    detectors.push(integrity_detector(globs.level(integrity::PARTIAL_EVENT)));
+    correlate::Correlator::new(correlations.clone(), correlate::BUDGET)?;
+    Ok(Engine::new(Assembly { settings, tests: rules.tests, programs, correlations, detectors }))
+}
+
+fn integrity_detector(level: Option<Level>) -> Detector {
+    Detector {
+        name: integrity::PARTIAL_EVENT.to_owned(),
+        title: integrity::PARTIAL_EVENT_TITLE.to_owned(),
+        level: level.unwrap_or(integrity::PARTIAL_EVENT_LEVEL),
+        tags: integrity::PARTIAL_EVENT_TAGS.iter().map(ToString::to_string).collect(),
+        origin: "builtin".to_owned(),
+        correlation: false,
+        hidden: false,
+        silent: Vec::new(),
+    }
+}
+
+/// The operator's globs, compiled.
+struct Globs {
+    min_level: Option<Level>,
+    disable: Vec<Regex>,
+    overrides: Vec<(Regex, Level)>,
+}
+
+impl Globs {
+    fn new(tuning: &Tuning) -> Globs {
+        Globs {
+            min_level: tuning.min_level,
+            disable: tuning.disable.iter().map(|g| glob(g)).collect(),
+            overrides: tuning.overrides.iter().map(|(g, level)| (glob(g), *level)).collect(),
+        }
+    }
+
+    /// The level that the operator gave; the last override that names the detector counts.
+    fn level(&self, name: &str) -> Option<Level> {
+        self.overrides.iter().rev().find(|(g, _)| g.is_match(name)).map(|(_, level)| *level)
+    }
+
+    /// True if the detector can alert: it is not disabled, and its level or a grade reaches the lowest wanted.
+    fn alerts(&self, name: &str, level: Level, grades: &[sigma::Grade]) -> bool {
+        let highest = grades.iter().map(|grade| grade.level).chain([level]).max().unwrap_or(level);
+        let raised = if name.starts_with("runtime/") { highest.raised() } else { highest };
+        !self.disable.iter().any(|g| g.is_match(name)) && self.min_level.is_none_or(|min| raised >= min)
+    }
+}
+
+/// A glob over detector names: `*` is anything, `?` one character.
+pub fn glob(pattern: &str) -> Regex {
+    let mut regex = String::from("^");
+    for c in pattern.chars() {
+        match c {
+            '*' => regex.push_str(".*"),
+            '?' => regex.push('.'),
+            c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
+        }
+    }
+    regex.push('$');
+    Regex::new(&regex).expect("an escaped pattern is a pattern")
+}
+
+/// The correlator's form of the correlation rules. Their detector indices follow those of the programs. Rules that lack a
+/// list are silent, and so are those built on them.
+fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> Vec<correlate::Rule> {
+    let mut out = Vec::new();
+    let mut places = Vec::new();
+    for rule in &rules.correlations {
+        let level = globs.level(&rule.about.name);
+        let index = detectors.len() as u32;
+        detectors.push(Detector::of(&rule.about, level, true, rule.silent.clone()));
+        let members = if rule.silent.is_empty() { members(rule, rules, &places) } else { None };
+        places.push(members.is_some().then_some(out.len() as u32));
+        let Some(members) = members else { continue };
+        let level = level.unwrap_or(rule.about.level);
+        out.push(correlate::Rule {
+            name: rule.about.name.clone(),
+            index,
+            title: rule.about.title.clone(),
+            kind: kind(rule),
+            members,
+            group_by: rule.group_by.iter().map(|key| key.name.clone()).collect(),
+            timespan: (rule.timespan as i64).saturating_mul(SECOND),
+            condition: condition(rule),
+            fields: Vec::new(),
+            generate: Some(rule.generate),
+            silent: rule.about.hidden || !globs.alerts(&rule.about.name, level, &[]),
+            logic_hash: rule.about.logic,
+            level,
+            tags: rule.about.tags.clone(),
+            message: rule.about.message.as_ref().map(|message| message.text().to_owned()),
+        });
+    }
+    out
+}
+
+fn kind(rule: &CorrelationRule) -> correlate::Kind {
+    match rule.kind {
+        Kind::EventCount => correlate::Kind::EventCount,
+        Kind::ValueCount => {
+            correlate::Kind::ValueCount { fields: rule.values.iter().map(|key| key.name.clone()).collect() }
+        }
+        Kind::Temporal => correlate::Kind::Temporal,
+        Kind::TemporalOrdered => correlate::Kind::TemporalOrdered,
+    }
+}
+
+fn condition(rule: &CorrelationRule) -> Condition {
+    if let Some(presence) = &rule.presence {
+        return Condition::Members(expression(presence));
+    }
+    if rule.condition.is_empty() {
+        return Condition::AllMembers;
+    }
+    let op = |operator| match operator {
+        ConditionOperator::Lt => Op::Lt,
+        ConditionOperator::Lte => Op::Lte,
+        ConditionOperator::Gt => Op::Gt,
+        ConditionOperator::Gte => Op::Gte,
+        ConditionOperator::Eq => Op::Eq,
+        ConditionOperator::Neq => Op::Neq,
+    };
+    Condition::Count(rule.condition.iter().map(|t| (op(t.operator), t.count)).collect())
+}
+
+fn expression(presence: &Presence) -> correlate::Expr {
+    let all = |parts: &[Presence]| parts.iter().map(expression).collect();
+    match presence {
+        Presence::Rule(place) => correlate::Expr::Member(*place as u8),
+        Presence::All(parts) => correlate::Expr::All(all(parts)),
+        Presence::Any(parts) => correlate::Expr::Any(all(parts)),
+        Presence::Not(part) => correlate::Expr::Not(Box::new(expression(part))),
+    }
+}
+
+fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Option<Vec<Member>> {
+    let keys = || rule.group_by.iter().chain(&rule.values);
+    let member = |(place, referred): (usize, &Referred)| {
+        let (source, about) = match *referred {
+            Referred::Detector(index) => (Source::Detector(index as u32), &rules.detectors[index].about),
+            Referred::Correlation(index) => {
+                (Source::Correlation((*places.get(index)?)?), &rules.correlations[index].about)
+            }
+        };
+        let aliases = keys()
+            .map(|key| (key.name.clone(), rules.tests.name(key.fields[place]).to_owned()))
+            .filter(|(alias, field)| alias != field)
+            .collect();
+        Some(Member { source, title: about.title.clone(), aliases })
+    };
+    rule.rules.iter().enumerate().map(member).collect()
+}
+
+/// Tells each program what correlations take from its matches.
+fn feed(correlations: &[correlate::Rule], programs: &mut [Program], rules: &mut Rules) {
+    let mut fields = HashMap::new();
+    for (detector, uses) in correlate::subscriptions(correlations) {
+        for (rule, member) in uses {
+            let names = correlations[rule as usize].fields_for(usize::from(member));
+            let resolve =
+                |name: &&str| *fields.entry((*name).to_owned()).or_insert_with(|| rules.tests.field(name));
+            programs[detector as usize].feeds.push(Feed {
+                builder: StepBuilder::new(correlations, rule, member),
+                fields: names.iter().map(resolve).collect(),
+            });
+        }
+    }
+}
+
+/// The problems that make rules unusable.
+pub fn errors(rules: &Rules) -> Vec<&Problem> {
+    rules.problems.iter().filter(|problem| problem.severity == sigma::Severity::Error).collect()
+}
