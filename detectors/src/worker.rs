@@ -27,6 +27,7 @@ pub struct Worker<'e> {
     routes: Routes,
     counts: Counts,
     memo: Memo<'static>,
+    indexed: bool,
 }
 
 /// The index tables and the scratch that lookups use.
@@ -103,7 +104,15 @@ impl<'e> Worker<'e> {
             },
             counts: Counts::default(),
             memo: Memo::default(),
+            indexed: true,
         }
+    }
+
+    /// A judge that puts every event to every program: what the index is compared with.
+    #[must_use]
+    pub fn unindexed(mut self) -> Self {
+        self.indexed = false;
+        self
     }
 
     /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
@@ -322,6 +331,9 @@ impl<'e> Worker<'e> {
     fn route_audit(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
+        if !self.indexed {
+            return routes.restrict(engine, event);
+        }
         routes.by_shape(engine, event);
         routes.by_client(engine, event, counts);
         if any(&routes.live) {
@@ -332,6 +344,9 @@ impl<'e> Worker<'e> {
     fn route_falco(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
+        if !self.indexed {
+            return;
+        }
         begin(&mut routes.key, event);
         for top in [Top::Rule, Top::Priority, Top::Source] {
             push(&mut routes.key, event.raw(top));
@@ -411,20 +426,24 @@ impl Routes {
     fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
         let Routes { shapes, key, live, .. } = self;
-        let restrict = |mask: &mut Mask| {
-            if !judge::is_judged(event) {
-                and(mask, &engine.stage_programs);
-            }
-        };
         match shapes.find(key) {
             Lookup::Known(id) => and(live, &shapes.entry(id).mask),
             Lookup::Again(hash) => {
                 let mut mask = engine.standing(event, Parts::SHAPE);
-                restrict(&mut mask);
+                if !judge::is_judged(event) {
+                    and(&mut mask, &engine.stage_programs);
+                }
                 and(live, &mask);
                 shapes.insert(hash, key, mask, (), &mut |()| {});
             }
-            Lookup::New => restrict(live),
+            Lookup::New => self.restrict(engine, event),
+        }
+    }
+
+    /// On records that are not judged, clears all programs but those that name `stage`.
+    fn restrict(&mut self, engine: &Engine, event: &Event<'_>) {
+        if !judge::is_judged(event) {
+            and(&mut self.live, &engine.stage_programs);
         }
     }
 

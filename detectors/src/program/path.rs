@@ -81,7 +81,7 @@ struct Found<'a> {
 }
 
 impl Path {
-    /// A path without positions. `\\[` and `\\]` are brackets in a key.
+    /// A path without positions. `\[` and `\]` are brackets in a key.
     pub fn new(text: &str) -> Path {
         Path::of(text, vec![Stretch { text: literal(text), index: None }])
     }

@@ -45,6 +45,15 @@ true    any of
 }
 
 #[test]
+fn a_trace_shows_both_fields() {
+    let rules = load(&rule("s: {verb|fieldref: objectRef.name}\ncondition: s"), Options::default());
+    let trace = with_event(POD, Stream::Audit, |event| {
+        rules.tests.explain(&rules.detectors[0].condition, event, &mut Memo::default())
+    });
+    assert_eq!(trace.children[0].actual.as_deref(), Some("\"create\", the other (absent)"));
+}
+
+#[test]
 fn a_trace_is_bounded_and_cannot_be_forged() {
     let rules = load(&rule("s: {userAgent: x}\ncondition: s"), Options::default());
     let event = format!(r#"{{"userAgent":"a\ntrue \u001b[0m{}"}}"#, "y".repeat(1000));
@@ -118,6 +127,75 @@ fn a_memo_serves_event_after_event() {
             let mut memo = std::mem::take(&mut memo).renew();
             assert_eq!(rules.tests.eval(condition, event, &mut memo), expected);
             memo.renew()
+        });
+    }
+}
+
+/// Selections over raw paths, some true of [`POD`] and some false.
+const SELECTIONS: &[&str] = &[
+    "verb: create",
+    "user.username: dan",
+    "user.username|neq: dana",
+    "user.groups: ops",
+    "user.groups|contains|all: [dev, auth]",
+    "sourceIPs|cidr: 10.0.0.0/8",
+    "sourceIPs|fieldref: user.groups",
+    "userAgent|startswith: kubectl/v1",
+    "objectRef.name|exists: false",
+    "objectRef.subresource: null",
+    "responseStatus.code: 20",
+    "responseStatus.code|gte: 200",
+    "annotations.authorization.k8s.io/decision: allow",
+    "annotations.authorization.k8s.io/reason: ''",
+    "requestReceivedTimestamp|hour: 22",
+    "requestObject.metadata.labels.app.kubernetes.io/name: Web",
+    "requestObject.metadata.none: null",
+    "requestObject.spec.hostPID: true",
+    "requestObject.spec.hostIPC: null",
+    "requestObject.spec.f|lt: 1.3",
+    "requestObject.spec.containers.ports: 44",
+    "requestObject.spec.containers.args|endswith: '/bar'",
+    "requestObject.spec.containers.image|exists: true",
+    "requestObject.spec|exists: true",
+    "'|all': [dana, web]",
+    "nothing",
+];
+
+/// A rule of one selection.
+fn only(selection: &str) -> Rules {
+    let item = if selection.contains(": ") { format!("{{{selection}}}") } else { format!("[{selection}]") };
+    load(&rule(&format!("s: {item}\ncondition: s")), Options::default())
+}
+
+#[test]
+fn a_cut_never_changes_an_answer() {
+    for selection in SELECTIONS {
+        let rules = only(selection);
+        assert_eq!(rules.problems, [], "{selection}");
+        let judge = |json: &str| {
+            let condition = &rules.detectors[0].condition;
+            with_event(json, Stream::Audit, |event| rules.tests.eval(condition, event, &mut Memo::default()))
+        };
+        let whole = judge(POD);
+        for cut in 1..POD.len() {
+            let found = judge(&POD[..cut]);
+            assert!(found == whole || found == Unknown, "{selection}: {found:?} of {}", &POD[..cut]);
+        }
+    }
+}
+
+#[test]
+fn hiding_a_part_never_changes_an_answer() {
+    for selection in SELECTIONS {
+        let rules = only(selection);
+        let condition = &rules.detectors[0].condition;
+        with_event(POD, Stream::Audit, |event| {
+            let whole = rules.tests.eval(condition, event, &mut Memo::default());
+            for parts in 0..=255 {
+                event.lens.set(Parts(parts));
+                let found = rules.tests.eval(condition, event, &mut Memo::default());
+                assert!(found == whole || found == Unknown, "{selection} with parts {parts}");
+            }
         });
     }
 }
