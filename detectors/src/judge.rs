@@ -32,7 +32,8 @@ pub(crate) struct Status<'a> {
 /// Reads `responseStatus` in one pass.
 pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
     let mut status = Status { code: None, message: false };
-    for (key, value) in event.node(Top::ResponseStatus).into_iter().flat_map(crate::scan::Node::members) {
+    let Some(node) = event.node(Top::ResponseStatus) else { return status };
+    for (key, value) in node.members() {
         match key.raw() {
             b"code" => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
             b"message" => status.message = true,
@@ -152,7 +153,8 @@ impl<'a> Case<'_, 'a> {
         out: &mut Vec<Emitted>,
     ) {
         let tests = &self.engine.tests;
-        if program.exceptions.iter().any(|exception| tests.eval(exception, self.event, memo) == Tri::True) {
+        let mut exempt = program.exceptions.iter().filter(|exempt| exempt.covers(self.time));
+        if exempt.any(|exempt| tests.eval(&exempt.when, self.event, memo) == Tri::True) {
             return;
         }
         for feed in &program.feeds {
@@ -232,7 +234,7 @@ impl<'a> Case<'_, 'a> {
 
     /// The operator's level, else the first grade that holds, else the detector's; a Falco alert of priority Critical or worse
     /// raises a mapped runtime detector by one step.
-    fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
+    pub(crate) fn level(&self, program: &Program, memo: &mut Memo<'a>) -> Level {
         let rule = &program.rule;
         if let Some(level) = program.level {
             return level;

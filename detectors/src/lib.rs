@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod correlate;
 pub mod engine;
 pub mod event;
+pub mod explain;
 pub mod facts;
 mod index;
 mod integrity;

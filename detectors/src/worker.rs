@@ -27,6 +27,7 @@ pub struct Worker<'e> {
     routes: Routes,
     counts: Counts,
     memo: Memo<'static>,
+    indexed: bool,
 }
 
 /// The index tables and the scratch that lookups use.
@@ -103,7 +104,15 @@ impl<'e> Worker<'e> {
             },
             counts: Counts::default(),
             memo: Memo::default(),
+            indexed: true,
         }
+    }
+
+    /// A judge that puts every event to every program: what the index is compared with.
+    #[must_use]
+    pub fn unindexed(mut self) -> Self {
+        self.indexed = false;
+        self
     }
 
     /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
@@ -167,19 +176,32 @@ impl<'e> Worker<'e> {
                 return true;
             }
         }
+        let engine = self.engine;
         let mut at = start as u32;
         while let Some(value) = doc.value_from(at) {
-            if framed.is_none() && !value.complete() {
+            let event = (place.bytes.get(value.start() as usize) == Some(&b'{'))
+                .then(|| Event::skim(value, &engine.settings));
+            let end = event.as_ref().map_or_else(|| value.complete().then(|| value.end()), Event::end);
+            if framed.is_none() && end.is_none() {
                 return false;
             }
-            let whole = value.start() as usize == start && value.end() as usize == place.bytes.len();
-            let own = if whole { place } else { place.part(value) };
-            let mut damage = damage;
-            damage.cut |= !value.complete();
-            self.value(value, own, damage, Via::Itself, out);
-            at = value.end();
-            if place.bytes[at as usize..].iter().all(|b| blank(*b) || *b == b',') {
-                break;
+            at = end.unwrap_or(place.bytes.len() as u32);
+            let own = place.range(value.start() as usize, at as usize);
+            let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
+            match event {
+                Some(event) => self.object(event, own, damage, Via::Itself, out),
+                None => self.value(value, own, damage, Via::Itself, out),
+            }
+            let rest = &place.bytes[at as usize..];
+            match rest.iter().find(|b| !blank(**b) && **b != b',') {
+                None => break,
+                Some(b'{' | b'[') => {
+                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32
+                }
+                Some(_) => {
+                    self.counts.tally.bad += 1; // text after the value
+                    break;
+                }
             }
         }
         true
@@ -208,7 +230,7 @@ impl<'e> Worker<'e> {
     /// Judges one value: an event, a list of them, or what carries one.
     fn value(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         match value.kind() {
-            Kind::Object => self.object(value, place, damage, via, out),
+            Kind::Object => self.object(Event::skim(value, &self.engine.settings), place, damage, via, out),
             Kind::Array if via != Via::List => self.items(value, place, damage, out),
             _ => self.unrecognized(value, place),
         }
@@ -224,14 +246,12 @@ impl<'e> Worker<'e> {
 
     fn object(
         &mut self,
-        value: Node<'_>,
+        mut event: Event<'_>,
         place: Place<'_>,
         damage: Damage,
         via: Via,
         out: &mut Vec<Emitted>,
     ) {
-        let engine = self.engine;
-        let mut event = Event::skim(value, &engine.settings);
         event.damage = event.damage.with(damage);
         match (record::nature(&event), via) {
             (Nature::Audit, via) => {
@@ -253,7 +273,7 @@ impl<'e> Worker<'e> {
                 self.items(items, place, damage, out);
             }
             (Nature::Carrier(key), Via::Itself | Via::List) => self.unwrap(&event, key, place, damage, out),
-            _ => self.unrecognized(value, place),
+            _ => self.unrecognized(event.root(), place),
         }
     }
 
@@ -268,7 +288,7 @@ impl<'e> Worker<'e> {
     ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
-            return self.object(node, place, damage, Via::Carrier, out);
+            return self.object(Event::skim(node, event.settings), place, damage, Via::Carrier, out);
         }
         let text = node.text().unwrap_or_default();
         match record::payload(text.as_bytes()) {
@@ -311,6 +331,9 @@ impl<'e> Worker<'e> {
     fn route_audit(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
+        if !self.indexed {
+            return routes.restrict(engine, event);
+        }
         routes.by_shape(engine, event);
         routes.by_client(engine, event, counts);
         if any(&routes.live) {
@@ -321,6 +344,9 @@ impl<'e> Worker<'e> {
     fn route_falco(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
+        if !self.indexed {
+            return;
+        }
         begin(&mut routes.key, event);
         for top in [Top::Rule, Top::Priority, Top::Source] {
             push(&mut routes.key, event.raw(top));
@@ -371,6 +397,17 @@ impl<'e> Worker<'e> {
 }
 
 impl<'i> Place<'i> {
+    /// The place of some of this place's bytes.
+    fn range(self, start: usize, end: usize) -> Place<'i> {
+        let rest = self.length.saturating_sub(self.bytes.len() as u64); // what an oversize record has beyond its bytes
+        Place {
+            offset: self.offset + start as u64,
+            length: (end - start) as u64 + rest,
+            bytes: &self.bytes[start..end],
+            ..self
+        }
+    }
+
     /// The place of a value inside this place's bytes.
     fn part(self, value: Node<'_>) -> Place<'i> {
         let (start, end) = (value.start() as usize, value.end() as usize);
@@ -389,20 +426,24 @@ impl Routes {
     fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
         let Routes { shapes, key, live, .. } = self;
-        let restrict = |mask: &mut Mask| {
-            if !judge::is_judged(event) {
-                and(mask, &engine.stage_programs);
-            }
-        };
         match shapes.find(key) {
             Lookup::Known(id) => and(live, &shapes.entry(id).mask),
             Lookup::Again(hash) => {
                 let mut mask = engine.standing(event, Parts::SHAPE);
-                restrict(&mut mask);
+                if !judge::is_judged(event) {
+                    and(&mut mask, &engine.stage_programs);
+                }
                 and(live, &mask);
                 shapes.insert(hash, key, mask, (), &mut |()| {});
             }
-            Lookup::New => restrict(live),
+            Lookup::New => self.restrict(engine, event),
+        }
+    }
+
+    /// On records that are not judged, clears all programs but those that name `stage`.
+    fn restrict(&mut self, engine: &Engine, event: &Event<'_>) {
+        if !judge::is_judged(event) {
+            and(&mut self.live, &engine.stage_programs);
         }
     }
 
@@ -443,8 +484,10 @@ impl Routes {
     /// Clears the programs that need an annotation which is not there.
     fn by_notes(&mut self, engine: &Engine, event: &Event<'_>) {
         begin(&mut self.key, event);
-        for (name, _) in event.node(Top::Annotations).into_iter().flat_map(Node::members) {
-            push(&mut self.key, Some(name.raw()));
+        if let Some(notes) = event.node(Top::Annotations) {
+            for (name, _) in notes.members() {
+                push(&mut self.key, Some(name.raw()));
+            }
         }
         let Routes { notes, key, live, .. } = self;
         match notes.find(key) {
@@ -538,7 +581,7 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
-fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
+pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,

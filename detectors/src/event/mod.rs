@@ -173,6 +173,7 @@ pub struct Event<'a> {
     /// The operator's settings.
     pub settings: &'a Settings,
     root: Node<'a>,
+    end: Option<u32>,
     spans: [(u32, u32); TOP_COUNT],
     object_ref: OnceCell<ObjectRef<'a>>,
     user: OnceCell<User<'a>>,
@@ -205,11 +206,18 @@ pub struct User<'a> {
 impl<'a> User<'a> {
     fn of(node: Option<Node<'a>>) -> User<'a> {
         let mut user = User::default();
-        for (key, value) in node.into_iter().flat_map(Node::members) {
-            match field_of(key, &["username", "groups", "extra"]) {
-                Some(0) => user.username = Some(value),
-                Some(1) => user.groups = Some(value),
-                Some(2) => user.extra = Some(value),
+        let Some(node) = node else { return user };
+        for (key, value) in node.members() {
+            let field = match key.raw() {
+                b"username" => 0,
+                b"groups" => 1,
+                b"extra" => 2,
+                _ => unusual(key, &["username", "groups", "extra"]).unwrap_or(usize::MAX),
+            };
+            match field {
+                0 => user.username = Some(value),
+                1 => user.groups = Some(value),
+                2 => user.extra = Some(value),
                 _ => {}
             }
         }
@@ -220,13 +228,23 @@ impl<'a> User<'a> {
 impl<'a> ObjectRef<'a> {
     fn of(node: Option<Node<'a>>) -> ObjectRef<'a> {
         let mut object = ObjectRef::default();
-        for (key, value) in node.into_iter().flat_map(Node::members) {
-            match field_of(key, &["resource", "namespace", "name", "apiGroup", "subresource"]) {
-                Some(0) => object.resource = Some(value),
-                Some(1) => object.namespace = Some(value),
-                Some(2) => object.name = Some(value),
-                Some(3) => object.group = Some(value),
-                Some(4) => object.subresource = Some(value),
+        let Some(node) = node else { return object };
+        for (key, value) in node.members() {
+            let field = match key.raw() {
+                b"resource" => 0,
+                b"namespace" => 1,
+                b"name" => 2,
+                b"apiGroup" => 3,
+                b"subresource" => 4,
+                _ => unusual(key, &["resource", "namespace", "name", "apiGroup", "subresource"])
+                    .unwrap_or(usize::MAX),
+            };
+            match field {
+                0 => object.resource = Some(value),
+                1 => object.namespace = Some(value),
+                2 => object.name = Some(value),
+                3 => object.group = Some(value),
+                4 => object.subresource = Some(value),
                 _ => {}
             }
         }
@@ -234,12 +252,96 @@ impl<'a> ObjectRef<'a> {
     }
 }
 
-/// Which of `names` a key spells: exactly, with JSON escapes, or capitalised as Go's untagged structs are.
-fn field_of(key: Key<'_>, names: &[&str]) -> Option<usize> {
+/// The key that these bytes spell exactly. By length first, so that each comparison is one or two of whole words.
+#[rustfmt::skip]
+fn top_named(raw: &[u8]) -> Option<Top> {
+    Some(match raw.len() {
+        3 => match raw {
+            b"log" => Top::Log,
+            _ => return None,
+        },
+        4 => match raw {
+            b"kind" => Top::Kind,
+            b"verb" => Top::Verb,
+            b"user" => Top::User,
+            b"rule" => Top::Rule,
+            b"time" => Top::Time,
+            b"tags" => Top::Tags,
+            b"uuid" => Top::Uuid,
+            b"_raw" => Top::Raw,
+            b"line" => Top::Line,
+            _ => return None,
+        },
+        5 => match raw {
+            b"level" => Top::Level,
+            b"stage" => Top::Stage,
+            b"items" => Top::Items,
+            b"event" => Top::EventText,
+            _ => return None,
+        },
+        6 => match raw {
+            b"output" => Top::Output,
+            b"source" => Top::Source,
+            b"schema" => Top::Schema,
+            _ => return None,
+        },
+        7 => match raw {
+            b"auditID" => Top::AuditId,
+            b"message" => Top::Message,
+            _ => return None,
+        },
+        8 => match raw {
+            b"metadata" => Top::Metadata,
+            b"priority" => Top::Priority,
+            b"hostname" => Top::Hostname,
+            _ => return None,
+        },
+        9 => match raw {
+            b"sourceIPs" => Top::SourceIps,
+            b"userAgent" => Top::UserAgent,
+            b"objectRef" => Top::ObjectRef,
+            b"timestamp" => Top::Timestamp,
+            _ => return None,
+        },
+        10 => match raw {
+            b"apiVersion" => Top::ApiVersion,
+            b"requestURI" => Top::RequestUri,
+            _ => return None,
+        },
+        11 => match raw {
+            b"annotations" => Top::Annotations,
+            _ => return None,
+        },
+        13 => match raw {
+            b"requestObject" => Top::RequestObject,
+            b"output_fields" => Top::OutputFields,
+            _ => return None,
+        },
+        14 => match raw {
+            b"responseStatus" => Top::ResponseStatus,
+            b"responseObject" => Top::ResponseObject,
+            b"stageTimestamp" => Top::StageTimestamp,
+            _ => return None,
+        },
+        16 => match raw {
+            b"impersonatedUser" => Top::ImpersonatedUser,
+            _ => return None,
+        },
+        22 => match raw {
+            b"authenticationMetadata" => Top::AuthenticationMetadata,
+            _ => return None,
+        },
+        24 => match raw {
+            b"requestReceivedTimestamp" => Top::RequestReceivedTimestamp,
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// Which of `names` a key spells with JSON escapes, or capitalised as Go's untagged structs are.
+fn unusual(key: Key<'_>, names: &[&str]) -> Option<usize> {
     let raw = key.raw();
-    if let Some(found) = names.iter().position(|name| raw == name.as_bytes()) {
-        return Some(found);
-    }
     let unusual = raw.first().is_some_and(u8::is_ascii_uppercase) || raw.contains(&b'\\');
     unusual.then(|| names.iter().position(|name| key.text().eq_ignore_ascii_case(name))).flatten()
 }
@@ -252,6 +354,7 @@ impl<'a> Event<'a> {
             damage: Damage::default(),
             settings,
             root,
+            end: None,
             spans: [(0, 0); TOP_COUNT],
             object_ref: OnceCell::new(),
             user: OnceCell::new(),
@@ -259,27 +362,31 @@ impl<'a> Event<'a> {
             lens: Cell::new(Parts::ALL),
         };
         let mut members = root.members();
-        let mut guess = 0;
         while let Some((key, value)) = members.next() {
-            let index = if TOP_NAMES[guess].as_bytes() == key.raw() {
-                guess
-            } else if let Some(index) = field_of(key, &TOP_NAMES) {
-                index
-            } else {
-                continue;
+            let index = match top_named(key.raw()) {
+                Some(top) => top as usize,
+                None => match unusual(key, &TOP_NAMES) {
+                    Some(index) => index,
+                    None => continue,
+                },
             };
-            guess = (index + 1) % TOP_COUNT;
             event.damage.duplicate_key |= event.spans[index].1 != 0;
             event.spans[index] = (value.start(), value.end());
         }
         event.damage.syntax = members.damaged();
-        event.damage.cut = !root.complete();
+        event.end = members.end();
+        event.damage.cut = event.end.is_none();
         event
     }
 
     /// True if facts may look at all of `parts`.
     pub fn sees(&self, parts: Parts) -> bool {
         parts.within(self.lens.get())
+    }
+
+    /// The offset after the record's closing bracket; nothing if the document ends before it.
+    pub fn end(&self) -> Option<u32> {
+        self.end
     }
 
     /// The whole record.

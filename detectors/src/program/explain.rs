@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::{Expr, Memo, Test, Tests, threshold};
+use super::{Expr, Field, Matcher, Memo, Test, Tests, threshold};
 use crate::event::Event;
 use crate::value::{Tri, Value};
 
@@ -82,9 +82,13 @@ impl Tests {
     }
 
     fn explain_test<'a>(&self, test: &Test, result: Tri, event: &Event<'a>, memo: &mut Memo<'a>) -> Trace {
-        let actual = match test.field {
-            super::Field::Keywords => None,
-            field => Some(shown(self.value(field, event, memo))),
+        let mut see = |field| shown(self.value(field, event, memo));
+        let actual = match (test.field, &test.matcher) {
+            (Field::Keywords, _) => None,
+            (field, Matcher::Same { other, .. }) => {
+                Some(format!("{}, the other {}", see(field), see(*other)))
+            }
+            (field, _) => Some(see(field)),
         };
         Trace { text: test.text.clone(), result, actual, children: Vec::new() }
     }

@@ -1,6 +1,7 @@
 //! What a test asks of a value.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -126,6 +127,8 @@ pub enum Pattern {
     Number(Compare, f64),
     /// A part of a time, compared.
     Time(TimePart, Compare, f64),
+    /// Any of these.
+    OneOf(Vec<Pattern>),
 }
 
 /// A regular expression that is compiled when it is first needed: compiling those of the catalogue would take a third of
@@ -236,6 +239,7 @@ impl Pattern {
             Pattern::Cidr(network) => {
                 subject.original.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip.to_canonical()))
             }
+            Pattern::OneOf(patterns) => patterns.iter().any(|pattern| pattern.matches(subject)),
             Pattern::Number(compare, bound) => subject.number().is_some_and(|n| compare.holds(n, *bound)),
             Pattern::Time(part, compare, bound) => {
                 subject.time().is_some_and(|t| compare.holds(part.of(t), *bound))
@@ -259,7 +263,7 @@ fn contains_any(parts: Vec<String>) -> Vec<Pattern> {
 impl Compare {
     fn holds(self, number: f64, bound: f64) -> bool {
         match self {
-            Compare::Eq => number == bound,
+            Compare::Eq => number.partial_cmp(&bound) == Some(Ordering::Equal),
             Compare::Gt => number > bound,
             Compare::Gte => number >= bound,
             Compare::Lt => number < bound,

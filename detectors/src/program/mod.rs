@@ -94,8 +94,8 @@ pub struct Selection {
 /// All tests and raw paths of a set of rules.
 #[derive(Debug, Default)]
 pub struct Tests {
-    tests: Vec<Test>,
-    ids: HashMap<String, TestId>,
+    all: Vec<Test>,
+    ids: HashMap<Field, HashMap<String, TestId>>,
     paths: Vec<Path>,
     path_ids: HashMap<String, PathId>,
 }
@@ -208,22 +208,23 @@ impl Tests {
         }
     }
 
-    /// The test with this text, made by `matcher` if it is new. The text must say everything that the matcher depends on.
+    /// The test of this field with this text, made by `matcher` if it is new. The text must say everything that the matcher
+    /// depends on.
     pub fn intern(&mut self, field: Field, text: String, matcher: impl FnOnce() -> Matcher) -> TestId {
-        if let Some(id) = self.ids.get(&text) {
-            return *id;
+        if let Some(id) = self.known(field, &text) {
+            return id;
         }
         let matcher = matcher();
         let parts = self.test_parts(field, &matcher);
-        let id = TestId(self.tests.len() as u32);
-        self.ids.insert(text.clone(), id);
-        self.tests.push(Test { field, matcher, parts, text });
+        let id = TestId(self.all.len() as u32);
+        self.ids.entry(field).or_default().insert(text.clone(), id);
+        self.all.push(Test { field, matcher, parts, text });
         id
     }
 
-    /// The test with this text, if there is one.
-    pub fn known(&self, text: &str) -> Option<TestId> {
-        self.ids.get(text).copied()
+    /// The test of this field with this text, if there is one.
+    pub fn known(&self, field: Field, text: &str) -> Option<TestId> {
+        self.ids.get(&field)?.get(text).copied()
     }
 
     fn test_parts(&self, field: Field, matcher: &Matcher) -> Parts {
@@ -236,17 +237,17 @@ impl Tests {
 
     /// A test.
     pub fn get(&self, id: TestId) -> &Test {
-        &self.tests[id.0 as usize]
+        &self.all[id.0 as usize]
     }
 
     /// How many tests there are.
     pub fn len(&self) -> usize {
-        self.tests.len()
+        self.all.len()
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.tests.is_empty()
+        self.all.is_empty()
     }
 
     /// What a condition may have to see of an event.

@@ -81,23 +81,27 @@ struct Found<'a> {
 }
 
 impl Path {
-    /// A path whose brackets, if it has any, are ordinary characters.
+    /// A path without positions. `\[` and `\]` are brackets in a key.
     pub fn new(text: &str) -> Path {
-        Path::of(text, vec![Stretch { text: text.to_owned(), index: None }])
+        Path::of(text, vec![Stretch { text: literal(text), index: None }])
     }
 
-    /// A path that names items of arrays by position: `containers[0].image`, `[-1]` for the last.
+    /// A path that may name items of arrays by position: `containers[0].image`, `[-1]` for the last.
     ///
     /// # Errors
     /// A bracket that is no `[<whole number>]` at the end of a key.
     pub fn indexed(text: &str) -> Result<Path, String> {
-        let bad = || format!("`{text}`: brackets hold a position, such as [0] or [-1], at the end of a key");
+        let bad = || {
+            format!(
+                "`{text}`: a bracket holds a position, such as [0] or [-1], at the end of a key; [any] and the like are not supported"
+            )
+        };
         let mut stretches = Vec::new();
         let mut rest = text;
-        while let Some((key, after)) = rest.split_once('[') {
-            let (position, after) = after.split_once(']').ok_or_else(bad)?;
+        while let Some(open) = opening(rest) {
+            let (position, after) = rest[open + 1..].split_once(']').ok_or_else(bad)?;
             let index = Some(position.parse().map_err(|_| bad())?);
-            stretches.push(Stretch { text: key.to_owned(), index });
+            stretches.push(Stretch { text: literal(&rest[..open]), index });
             rest = match after.strip_prefix('.') {
                 Some(after) if !after.is_empty() => after,
                 _ if after.is_empty() || after.starts_with('[') => after,
@@ -105,7 +109,7 @@ impl Path {
             };
         }
         if !rest.is_empty() {
-            stretches.push(Stretch { text: rest.to_owned(), index: None });
+            stretches.push(Stretch { text: literal(rest), index: None });
         }
         if stretches.first().is_none_or(|first| first.text.is_empty()) {
             return Err(bad());
@@ -169,7 +173,7 @@ impl Path {
             Kind::Array => {
                 found.list = true;
                 each_item(node, nesting, found, |item, found| {
-                    self.walk(item, stretch, rest, found, nesting + 1)
+                    self.walk(item, stretch, rest, found, nesting + 1);
                 });
             }
             Kind::Object => {
@@ -242,6 +246,16 @@ impl Path {
         let logged = there || event.raw(Top::Level).is_some_and(|level| levels.contains(&level));
         !logged || damage.syntax || truncated(event)
     }
+}
+
+/// Where the first `[` stands that no backslash makes part of a key.
+fn opening(text: &str) -> Option<usize> {
+    text.match_indices('[').map(|(at, _)| at).find(|at| !text[..*at].ends_with('\\'))
+}
+
+/// A part of a path with its escaped brackets as they are in the key.
+fn literal(text: &str) -> String {
+    text.replace("\\[", "[").replace("\\]", "]")
 }
 
 /// True if the API server cut the bodies off because the event was too large.
@@ -322,7 +336,7 @@ fn take<'a>(node: Node<'a>, found: &mut Found<'a>, nesting: u32) {
 }
 
 /// A value that is no array; nothing if it is cut off or no JSON.
-fn scalar<'a>(node: Node<'a>) -> Option<Value<'a>> {
+fn scalar(node: Node<'_>) -> Option<Value<'_>> {
     if node.kind() == Kind::Object {
         return Some(Value::text(OBJECT));
     }
@@ -370,10 +384,16 @@ pub(super) fn keywords<'a>(event: &Event<'a>) -> Value<'a> {
 fn parts_of(path: &str) -> (Parts, Parts) {
     let one = |parts: Parts| (parts, parts);
     match path {
-        "verb" | "stage" | "level" | "responsestatus.code" => one(Parts::SHAPE),
-        "objectref.apigroup" | "objectref.resource" | "objectref.subresource" => one(Parts::SHAPE),
-        "user.username" | "user.groups" => one(Parts::USER),
-        "impersonateduser.username" | "impersonateduser.groups" => one(Parts::USER),
+        "verb"
+        | "stage"
+        | "level"
+        | "responsestatus.code"
+        | "objectref.apigroup"
+        | "objectref.resource"
+        | "objectref.subresource" => one(Parts::SHAPE),
+        "user.username" | "user.groups" | "impersonateduser.username" | "impersonateduser.groups" => {
+            one(Parts::USER)
+        }
         "useragent" => one(Parts::AGENT),
         "sourceips" => one(Parts::ADDRESS),
         "rule" | "priority" | "source" => one(Parts::FALCO),

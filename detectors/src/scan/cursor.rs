@@ -420,6 +420,10 @@ struct Walk<'a> {
 /// No separator: the walk is over.
 const OVER: u8 = 0;
 
+/// Set in the place of a walk that is over because it met the closing bracket: beyond any document, so that nothing is read
+/// there.
+const CLOSED: usize = 1 << (usize::BITS - 1);
+
 impl<'a> Walk<'a> {
     #[inline]
     fn over(node: Node<'a>, open: u8) -> Self {
@@ -473,8 +477,14 @@ impl<'a> Walk<'a> {
                     self.at += 1;
                     commas += 1;
                 }
-                Some(b'}' | b']') | None => {
-                    self.damaged |= self.doc.bytes.get(self.at) != Some(&close) || commas != 0;
+                Some(&bracket @ (b'}' | b']')) => {
+                    self.damaged |= bracket != close || commas != 0;
+                    self.at = (self.at + 1) | CLOSED;
+                    self.before = OVER;
+                    return None;
+                }
+                None => {
+                    self.damaged = true;
                     self.at = self.doc.bytes.len();
                     self.before = OVER;
                     return None;
@@ -507,6 +517,11 @@ impl<'a> Members<'a> {
     /// members, the wrong closing bracket or none. Whether a value itself is sound is for the value to say.
     pub fn damaged(&self) -> bool {
         self.0.damaged
+    }
+
+    /// Once the walk is over: the offset after the object's closing bracket, unless the document ended before it.
+    pub fn end(&self) -> Option<u32> {
+        (self.0.at & CLOSED != 0).then_some((self.0.at & !CLOSED) as u32)
     }
 
     /// A member that is not written in the usual form, or the end. By value, so that the walk of the usual form can

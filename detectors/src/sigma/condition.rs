@@ -13,20 +13,23 @@ use crate::program::{Expr, Selection};
 pub(super) struct Selections {
     all: Vec<Arc<Selection>>,
     used: Vec<bool>,
+    /// Some condition could not be read, and may have used any of them.
+    unread: bool,
 }
 
 impl Selections {
     pub(super) fn new(all: Vec<Arc<Selection>>) -> Selections {
         let used = vec![false; all.len()];
-        Selections { all, used }
+        Selections { all, used, unread: false }
     }
 
     /// The selections that no condition uses.
     pub(super) fn unused(&self) -> impl Iterator<Item = &str> {
+        let unread = self.unread;
         self.all
             .iter()
             .zip(&self.used)
-            .filter(|(_, used)| !**used)
+            .filter(move |(_, used)| !**used && !unread)
             .map(|(selection, _)| selection.name.as_str())
     }
 
@@ -41,7 +44,11 @@ impl Selections {
 
     /// A condition's value: a text, or a list of texts any of which may hold. Also gives its canonical form, which does not
     /// depend on blanks and superfluous parentheses.
-    pub(super) fn condition(&mut self, value: &Value, compiler: &mut Compiler<'_>) -> (Expr, String) {
+    pub(super) fn condition(&mut self, value: Option<&Value>, compiler: &mut Compiler<'_>) -> (Expr, String) {
+        let Some(value) = value else {
+            self.unread = true;
+            return (compiler.refuse("a `condition` is missing"), String::new());
+        };
         let texts: Vec<&str> = match value {
             Value::String(text) => vec![text],
             Value::Sequence(items) => items.iter().filter_map(Value::as_str).collect(),
@@ -49,6 +56,7 @@ impl Selections {
         };
         let given = value.as_sequence().map_or(1, Vec::len);
         if texts.is_empty() || texts.len() != given {
+            self.unread = true;
             return (compiler.refuse("a condition is a text, or a list of texts"), String::new());
         }
         let (mut any, mut canonical) = (Vec::new(), Vec::new());
@@ -58,7 +66,10 @@ impl Selections {
                     canonical.push(parsed.to_string());
                     any.push(self.resolve(&parsed, compiler));
                 }
-                Err(reason) => any.push(compiler.refuse(reason)),
+                Err(reason) => {
+                    self.unread = true;
+                    any.push(compiler.refuse(reason));
+                }
             }
         }
         (one_or(any, Expr::Or), canonical.join(" or "))

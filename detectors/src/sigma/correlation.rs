@@ -7,7 +7,8 @@ use yaml_serde::{Mapping, Value};
 
 use super::document::{Document, plain};
 use super::logic::{Logic, LogicHash};
-use super::rule::{About, unknown_keys};
+use super::names::nearest;
+use super::rule::About;
 use super::selection::Compiler;
 use crate::level::Level;
 use crate::program::Field;
@@ -18,7 +19,7 @@ const CONDITION_KEYS: &[&str] = &["field", "gte", "gt", "lte", "lt", "eq", "neq"
 /// What rules are called while a condition over them is read.
 const RULE: &str = "rule-";
 /// What an alert of a correlation can say beside the fields of its last event.
-pub(super) const COMPUTED: &[&str] = &["count", "window", "first_seen", "last_seen"];
+const COMPUTED: &[&str] = &["count", "window", "first_seen", "last_seen"];
 
 /// What a correlation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,11 +186,19 @@ pub(super) fn draft(document: &Document<'_>, about: About, c: &mut Compiler<'_>)
     })
 }
 
+/// What the message of a correlation may name beside fields: what is computed, and aliases. Nothing for other rules.
+pub(super) fn own_names<'d>(document: &'d Document<'_>) -> Vec<&'d str> {
+    let Some(map) = document.mapping("correlation") else { return Vec::new() };
+    let aliases = map.get("aliases").and_then(Value::as_mapping).into_iter().flat_map(Mapping::keys);
+    COMPUTED.iter().copied().chain(aliases.filter_map(Value::as_str)).collect()
+}
+
 /// Within a correlation every key means something: an unknown one is never passed over.
 fn unknown_correlation_keys(map: &Mapping, c: &mut Compiler<'_>) {
-    unknown_keys(map, KEYS, c);
-    for key in map.keys().filter_map(Value::as_str).filter(|key| !KEYS.contains(key)) {
-        c.at(key, |c| c.refuse(format!("`{key}` is not supported in a correlation")));
+    for key in map.keys().map(|key| key.as_str().unwrap_or_default()).filter(|key| !KEYS.contains(key)) {
+        let near = nearest(key, KEYS.iter().copied());
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        c.at(key, |c| c.refuse(format!("`{key}` is not supported in a correlation{hint}")));
     }
     if let Some(window) = map.get("window").filter(|window| window.as_str() != Some("sliding")) {
         let window = plain(window).unwrap_or_default();
@@ -308,7 +317,7 @@ fn thresholds(map: &Mapping, c: &mut Compiler<'_>) -> Vec<Threshold> {
         match (key.parse(), value.as_u64()) {
             _ if key == "field" => {}
             (Ok(operator), Some(count)) if CONDITION_KEYS.contains(&key) => {
-                thresholds.push(Threshold { operator, count })
+                thresholds.push(Threshold { operator, count });
             }
             (Ok(_), None) => {
                 c.refuse(format!("`{key}` takes a whole number"));
@@ -399,7 +408,9 @@ impl Draft {
     fn logic(&self, logics: &[LogicHash]) -> LogicHash {
         let mut logic = Logic::new(self.kind.name());
         logic.number(logics.len() as u64);
-        logics.iter().for_each(|rule| logic.bytes(rule));
+        for rule in logics {
+            logic.bytes(rule);
+        }
         logic.number(self.timespan);
         for keys in [&self.group_by, &self.condition.values] {
             logic.number(keys.len() as u64);

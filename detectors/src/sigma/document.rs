@@ -27,8 +27,12 @@ impl Document<'_> {
     pub(super) fn line(&self, keys: &[&str]) -> u32 {
         let lines: Vec<&str> = self.text.lines().collect();
         let mut at = 0;
-        for key in keys {
-            let found = lines.iter().skip(at).position(|line| has_key(line, key));
+        for (depth, key) in keys.iter().enumerate() {
+            let margin = lines
+                .iter()
+                .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
+            let within = || lines.iter().skip(at).position(|line| has_key(line, key));
+            let found = if depth == 0 { margin.or_else(within) } else { within() };
             match found {
                 Some(distance) => at += distance,
                 None => break,
@@ -107,10 +111,14 @@ pub(super) fn read<'y>(yaml: &'y str, skip: &[&str]) -> Vec<Result<Document<'y>,
 
 fn parse(text: &str, first_line: u32, skip: &[&str]) -> Result<Option<Mapping>, Unreadable> {
     let unreadable = |line, reason| Unreadable { line, reason };
-    let value: Value = yaml_serde::from_str(&without(text, skip)).map_err(|error| {
+    let broken = |error: yaml_serde::Error| {
         let line = error.location().map_or(0, |place| place.line().saturating_sub(1) as u32);
         unreadable(first_line + line, format!("not YAML: {error}"))
-    })?;
+    };
+    let mut value: Value = yaml_serde::from_str(&without(text, skip)).map_err(broken)?;
+    if text.contains("<<") {
+        value.apply_merge().map_err(broken)?;
+    }
     match value {
         Value::Null => Ok(None),
         Value::Mapping(root) => Ok(Some(root)),

@@ -47,7 +47,9 @@ impl Logic {
                 items => {
                     self.text("list");
                     self.number(items.len() as u64);
-                    items.iter().for_each(|item| self.value(item));
+                    for item in items {
+                        self.value(item);
+                    }
                 }
             },
             Value::Mapping(map) => {

@@ -33,6 +33,7 @@ pub(super) enum Encoding {
 
 /// What the modifiers of one item ask for.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a modifier that is there or not
 pub(super) struct Plan {
     pub(super) operator: Operator,
     pub(super) all: bool,

@@ -131,9 +131,10 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
     if let Some(status) = status.as_ref().filter(|status| !STATUSES.contains(&status.as_str())) {
         c.at("status", |c| c.lint(format!("`{status}` is none of {}", STATUSES.join(", "))));
     }
-    let correlates = document.root.contains_key("correlation");
     let message = document.root.get("message");
-    let message = message.and_then(|message| c.at("message", |c| template(message, correlates, c)));
+    let message = message.and_then(|message| {
+        c.at("message", |c| template(message, &super::correlation::own_names(document), c))
+    });
     let hidden = name.rsplit('/').next().is_some_and(|last| last.starts_with('_'));
     About {
         hidden,
@@ -148,7 +149,7 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
         falsepositives: document.texts("falsepositives"),
         author: document.text("author"),
         message,
-        tests: document.root.get("tests").cloned().and_then(|tests| c.at("tests", |c| with_merges(tests, c))),
+        tests: document.root.get("tests").cloned(),
         source: source.clone(),
         line: document.line(&["title"]),
         logic: LogicHash::default(),
@@ -157,7 +158,7 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
 }
 
 /// Notes keys that nobody knows.
-pub(super) fn unknown_keys(map: &Mapping, known: &[&str], c: &mut Compiler<'_>) {
+fn unknown_keys(map: &Mapping, known: &[&str], c: &mut Compiler<'_>) {
     for key in map.keys() {
         let key = key.as_str().unwrap_or_default();
         if !known.contains(&key) {
@@ -182,16 +183,15 @@ fn parse_level(value: &Value, c: &mut Compiler<'_>) -> Level {
     })
 }
 
-fn template(value: &Value, correlates: bool, c: &mut Compiler<'_>) -> Option<Template> {
+/// A message. `own` are names that are no fields.
+fn template(value: &Value, own: &[&str], c: &mut Compiler<'_>) -> Option<Template> {
     let Some(text) = value.as_str() else {
         c.refuse("a message is a text");
         return None;
     };
     match Template::names(text) {
         Ok(names) => {
-            let computed =
-                |name: &String| correlates && super::correlation::COMPUTED.contains(&name.as_str());
-            for name in names.into_iter().filter(|name| !computed(name)) {
+            for name in names.into_iter().filter(|name| !own.contains(&name.as_str())) {
                 // The template itself asks for the field again; this is for what is to be said of the name.
                 if let Err(reason) = c.field(&name) {
                     c.refuse(reason);
@@ -204,17 +204,6 @@ fn template(value: &Value, correlates: bool, c: &mut Compiler<'_>) -> Option<Tem
         }
     }
     Template::new(text, c.tests).ok()
-}
-
-/// Resolves YAML's merge keys (`<<`).
-fn with_merges(mut value: Value, c: &mut Compiler<'_>) -> Option<Value> {
-    match value.apply_merge() {
-        Ok(()) => Some(value),
-        Err(error) => {
-            c.refuse(error.to_string());
-            None
-        }
-    }
 }
 
 /// The `sigma-version`; nothing if there is none.
@@ -241,8 +230,9 @@ pub(super) fn logsource(document: &Document<'_>) -> Result<Logsource, String> {
     let (product, service, category) = (get("product"), get("service"), get("category"));
     let application = category.as_deref().is_none_or(|c| c == "application" || c == "audit");
     Ok(match (product.as_deref(), service.as_deref()) {
-        (Some("kubernetes"), None | Some("audit")) if application => Logsource::Ours(Stream::Audit),
-        (None, Some("audit")) if application => Logsource::Ours(Stream::Audit),
+        (Some("kubernetes"), None | Some("audit")) | (None, Some("audit")) if application => {
+            Logsource::Ours(Stream::Audit)
+        }
         (Some("falco"), _) => Logsource::Ours(Stream::Falco),
         _ => {
             let words = [product, service, category].into_iter().flatten();
@@ -274,10 +264,7 @@ pub(super) fn detection(map: &Mapping, apart: &[&str], c: &mut Compiler<'_>) -> 
         }
     }
     let mut selections = Selections::new(named);
-    let (condition, canonical) = match map.get("condition") {
-        Some(condition) => c.at("condition", |c| selections.condition(condition, c)),
-        None => (c.refuse("a `condition` is missing"), String::new()),
-    };
+    let (condition, canonical) = c.at("condition", |c| selections.condition(map.get("condition"), c));
     logic.text(&canonical);
     members.sort_by_key(|(name, _)| *name);
     for (name, value) in members {
@@ -330,7 +317,7 @@ fn grades(value: &Value, selections: &mut Selections, c: &mut Compiler<'_>) -> V
         let (when, level) = (item.get("when"), item.get("level"));
         match (when, level, item.as_mapping().map(Mapping::len)) {
             (Some(when), Some(level), Some(2)) => {
-                let (when, _) = selections.condition(when, c);
+                let (when, _) = selections.condition(Some(when), c);
                 grades.push(Grade { when, level: parse_level(level, c) });
             }
             _ => {

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use rsigma_parser::fieldpath::escape_brackets;
 use rsigma_parser::parse_field_spec;
 use yaml_serde::{Mapping, Value};
 
@@ -176,6 +177,9 @@ impl<'t> Compiler<'t> {
             Err(error) => return self.refuse(error.to_string()),
         };
         let keywords = spec.name.is_none();
+        if keywords && key.starts_with('.') {
+            return self.refuse("`.` stands for an item of an array, which is not supported");
+        }
         let plan = match Plan::new(&spec.modifiers, keywords) {
             Ok(plan) => plan,
             Err(reason) => return self.refuse(reason),
@@ -197,7 +201,7 @@ impl<'t> Compiler<'t> {
         };
         self.lint_types(field, &plan, &expanded);
         let text = values::item_text(key, values);
-        if let Some(id) = self.tests.known(&text) {
+        if let Some(id) = self.tests.known(field, &text) {
             return Expr::Test(id);
         }
         match self.matcher(field, &plan, &expanded) {
@@ -212,10 +216,13 @@ impl<'t> Compiler<'t> {
             Verdict::Fine => {}
             Verdict::Odd(reason) => self.lint(reason),
         }
-        if self.indexed && name.contains(['[', ']']) {
+        if !name.contains(['[', ']']) {
+            return Ok(self.tests.field(name));
+        }
+        if self.indexed {
             return Path::indexed(name).map(|path| self.tests.path(path));
         }
-        Ok(self.tests.field(name))
+        Ok(self.tests.path(Path::new(&escape_brackets(name))))
     }
 
     /// The values with placeholders replaced. Nothing if a list is missing.
@@ -248,22 +255,24 @@ impl<'t> Compiler<'t> {
                 let [Value::String(other)] = values else {
                     return Err("`fieldref` takes the name of one field".into());
                 };
+                if other.contains(['[', ']']) {
+                    return Err("`fieldref` takes no positions".into());
+                }
                 let other = self.field(other)?;
                 let cased = plan.cased || matches!((field, other), (Field::Fact(_), Field::Fact(_)));
                 Ok(Matcher::Same { other, relation, cased, negate })
             }
             _ => {
                 let cased = cased || plan.is_base64();
+                let link = if plan.all { Link::All } else { Link::Any };
                 let mut patterns = Vec::with_capacity(values.len());
                 for value in values {
-                    patterns.push(values::patterns(plan, value, cased, self.trusted)?);
+                    let mut alternatives = values::patterns(plan, value, cased, self.trusted)?;
+                    match link {
+                        Link::All if alternatives.len() > 1 => patterns.push(Pattern::OneOf(alternatives)),
+                        _ => patterns.append(&mut alternatives),
+                    }
                 }
-                let link = if plan.all { Link::All } else { Link::Any };
-                let several = patterns.iter().any(|alternatives| alternatives.len() > 1);
-                if link == Link::All && several {
-                    return Err("`all` with a modifier that makes several alternatives of one value".into());
-                }
-                let patterns: Vec<Pattern> = patterns.into_iter().flatten().collect();
                 let patterns = if link == Link::Any { Pattern::merge(patterns) } else { patterns };
                 Ok(Matcher::Values { patterns, link, cased, negate })
             }

@@ -149,7 +149,9 @@ fn windash(text: &str) -> Result<Vec<String>, String> {
                 return Err("too many dashes for `windash`".into());
             }
         } else {
-            alternatives.iter_mut().for_each(|a| a.push(c));
+            for alternative in &mut alternatives {
+                alternative.push(c);
+            }
         }
         before = Some(c);
     }
@@ -185,7 +187,7 @@ fn base64_at(bytes: &[u8], offset: usize) -> String {
     padded.extend_from_slice(bytes);
     let text = STANDARD_NO_PAD.encode(&padded);
     let from = [0, 2, 3][offset];
-    let to = text.len() - usize::from(padded.len() % 3 != 0);
+    let to = text.len() - usize::from(!padded.len().is_multiple_of(3));
     text.get(from..to).unwrap_or_default().to_owned()
 }
 
@@ -216,7 +218,9 @@ pub(super) fn expand(
     if !replaced {
         return Err(format!("`expand` finds no %name% in `{text}`"));
     }
-    alternatives.iter_mut().for_each(|a| a.push_str(rest));
+    for alternative in &mut alternatives {
+        alternative.push_str(rest);
+    }
     Ok(alternatives)
 }
 

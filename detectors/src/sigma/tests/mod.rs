@@ -4,6 +4,9 @@ use crate::program::Memo;
 use crate::scan::{Doc, Marks};
 use crate::value::Tri::{self, False, True, Unknown};
 
+mod explaining;
+mod loading;
+
 fn settings() -> Settings {
     let list = |items: &[&str]| items.iter().map(ToString::to_string).collect();
     let lists = [
@@ -24,7 +27,7 @@ fn load(yaml: &str, options: Options) -> Rules {
 }
 
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}\n")).collect()
+    text.lines().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 
 /// A rule with this `detection` map.
@@ -60,7 +63,7 @@ fn check(selection: &str, json: &str, expected: Tri) {
     assert_eq!(judge(&yaml, json, Stream::Audit), expected, "{selection}\n{json}");
 }
 
-const POD: &str = r#"{"kind":"Event","level":"Request","auditID":"1","verb":"create","stage":"ResponseComplete",
+pub(super) const POD: &str = r#"{"kind":"Event","level":"Request","auditID":"1","verb":"create","stage":"ResponseComplete",
  "user":{"username":"Dana","groups":["devs","system:authenticated"]},"sourceIPs":["203.0.113.9","10.1.2.3"],
  "userAgent":"kubectl/v1.30","objectRef":{"resource":"pods","namespace":"Shop","apiGroup":""},"responseStatus":{"code":201},
  "requestReceivedTimestamp":"2026-03-01T22:07:00.000001Z",
@@ -298,6 +301,8 @@ fn lists_match_by_any_member() {
     check("actor.groups: [ops, devs]", POD, True);
     check("actor.groups|all: [devs, 'system:authenticated']", POD, True);
     check("actor.groups|all: [devs, ops]", POD, False);
+    check("userAgent|base64offset|contains|all: [sec, pods]", r#"{"userAgent":"c2VjcmV0IHBvZHM="}"#, True);
+    check("userAgent|base64offset|contains|all: [sec, nodes]", r#"{"userAgent":"c2VjcmV0IHBvZHM="}"#, False);
     check("requestObject.spec.containers.image: reg/x:1", POD, True);
     check("requestObject.spec.containers.ports: 443", POD, True);
     check("requestObject.spec.containers.args: '/bar'", POD, True);
@@ -343,6 +348,8 @@ fn positions_in_arrays_belong_to_version_3() {
         assert_eq!(judge(&yaml(path), POD, Stream::Audit), expected, "{path}");
     }
     check("'requestObject.spec.containers[0].image': '*'", POD, False);
+    check("'objectRef.a[0]': x", r#"{"objectRef":{"a[0]":"x"}}"#, True);
+    assert_eq!(judge(&yaml(r"objectRef.a\[0\]"), r#"{"objectRef":{"a[0]":"x"}}"#, Stream::Audit), True);
 }
 
 #[test]
@@ -360,6 +367,31 @@ fn bodies_that_cannot_be_seen() {
     let truncated = r#"{"level":"Request","annotations":{"audit.k8s.io/truncated":"true"}}"#;
     check("requestObject.a: 1", truncated, Unknown);
     check("verb: x", truncated, False);
+}
+
+#[test]
+fn falco_alerts() {
+    let alert = r#"{"rule":"Terminal shell","priority":"Notice","source":"syscall","output":"x","time":"2026-03-01T10:00:00Z",
+        "tags":["shell","container"],"output_fields":{"proc.name":"bash","proc.tty":34816,"container.id":null,
+        "k8s.pod.labels":{"app.kubernetes.io/name":"web"}}}"#;
+    for (selection, expected) in [
+        ("output_fields.proc.name: BASH", True),
+        ("output_fields.proc_name: bash", True),
+        ("output_fields.proc.tty|gt: 0", True),
+        ("output_fields.container.id: null", True),
+        ("output_fields.k8s.pod.labels.app.kubernetes.io/name: web", True),
+        ("{rule: terminal shell, tags: container}", True),
+        ("{rule|contains: terminal, priority: [Warning, Error]}", False),
+        ("falco.rule: Terminal shell", True),
+        ("verb: null", True),
+    ] {
+        let yaml = rule(&format!(
+            "s: {}\ncondition: s",
+            if selection.starts_with('{') { selection.into() } else { format!("{{{selection}}}") }
+        ));
+        let yaml = yaml.replace("product: kubernetes, service: audit", "product: falco");
+        assert_eq!(judge(&yaml, alert, Stream::Falco), expected, "{selection}");
+    }
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! The engine against plainer versions of itself, on the events of all detectors' tests: with and without the index, in one
+//! piece and in many, itself, in lists and in carriers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
+use detectors::rules::{self, Tuning};
+use detectors::settings::Settings;
+use detectors::testing;
+use proptest::prelude::*;
+
+static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let lists =
+        [("known_cidrs", "10.0.0.0/8"), ("threat_intel", "198.51.100.7"), ("trusted_proxies", "10.9.0.1")];
+    let lists = lists.map(|(name, value)| (name.to_owned(), vec![value.to_owned()])).into();
+    let settings = Settings::new(Some("test".to_owned()), lists).unwrap();
+    rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap()
+});
+
+/// The events of all tests of the catalogue.
+static EVENTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let whole = rules::read_whole(&rules::catalogue(), &Settings::default(), true);
+    let abouts = whole.detectors.iter().map(|rule| &rule.about);
+    let abouts = abouts.chain(whole.correlations.iter().map(|rule| &rule.about));
+    let tests = abouts.filter_map(|about| testing::read(about.tests.as_ref()?).ok());
+    tests.flatten().flat_map(|test| test.events).collect()
+});
+
+/// What judging said, without where it was said: alerts by uuid, and steps.
+#[derive(Debug, PartialEq, Eq, Default)]
+struct Verdict {
+    alerts: BTreeMap<String, usize>,
+    steps: usize,
+    blind: BTreeMap<u32, u64>,
+}
+
+fn verdict(worker: &mut Worker<'_>, emitted: Vec<Emitted>) -> Verdict {
+    let mut verdict = Verdict { blind: worker.take_tally().blind, ..Verdict::default() };
+    for one in emitted {
+        match one {
+            Emitted::Alert(found) => {
+                let alert = found.alert;
+                *verdict
+                    .alerts
+                    .entry(format!("{} {} {}", alert.detector, alert.level, alert.uuid))
+                    .or_default() += 1;
+            }
+            Emitted::Step(_) => verdict.steps += 1,
+        }
+    }
+    verdict
+}
+
+fn judge(mut worker: Worker<'_>, lines: &str, cuts: &[usize]) -> Verdict {
+    let mut emitted = Vec::new();
+    let mut start = 0;
+    for cut in cuts.iter().copied().chain([lines.len()]) {
+        let cut = lines[..cut].rfind('\n').map_or(0, |newline| newline + 1).max(start);
+        assert_eq!(
+            worker.lines(
+                Origin { input: "x", offset: start as u64 },
+                &lines.as_bytes()[start..cut],
+                &mut emitted
+            ),
+            None
+        );
+        start = cut;
+    }
+    verdict(&mut worker, emitted)
+}
+
+#[test]
+fn the_index_loses_and_invents_nothing() {
+    // Three times over, so that classes are seen for the first, the second and the third time.
+    let lines: String = (0..3).flat_map(|_| EVENTS.iter()).flat_map(|event| [event.as_str(), "\n"]).collect();
+    let indexed = judge(ENGINE.worker(), &lines, &[]);
+    let plain = judge(ENGINE.worker().unindexed(), &lines, &[]);
+    assert!(indexed.alerts.len() > 500);
+    assert_eq!(indexed, plain);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Events spliced from two others: every combination of verb, target, user, code and body must be routed right.
+    #[test]
+    fn the_index_agrees_on_mixtures(picks in prop::collection::vec((0..10_000_usize, 0..10_000_usize, any::<u16>()), 200)) {
+        let lines: String = picks.iter().map(|(a, b, mask)| mixture(*a, *b, *mask) + "\n").collect();
+        prop_assert_eq!(judge(ENGINE.worker(), &lines, &[]), judge(ENGINE.worker().unindexed(), &lines, &[]));
+    }
+
+    #[test]
+    fn cuts_do_not_matter(mut cuts in prop::collection::vec(0..200_000_usize, 0..20)) {
+        let lines: String = EVENTS.iter().take(200).flat_map(|event| [event.as_str(), "\n"]).collect();
+        cuts.iter_mut().for_each(|cut| *cut %= lines.len());
+        cuts.sort_unstable();
+        let lines: String = lines.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        prop_assert_eq!(judge(ENGINE.worker(), &lines, &cuts), judge(ENGINE.worker(), &lines, &[]));
+    }
+
+    /// No bytes whatever stop the worker, and what stands before and after them is judged.
+    #[test]
+    fn garbage_hurts_nobody_else(garbage in prop::collection::vec(any::<u8>(), 0..400)) {
+        let event = &EVENTS[0];
+        let mut bytes = event.clone().into_bytes();
+        bytes.push(b'\n');
+        bytes.extend(garbage.iter().filter(|b| !matches!(b, b'\n' | b'{' | b'[')));
+        bytes.push(b'\n');
+        bytes.extend_from_slice(event.as_bytes());
+        let mut worker = ENGINE.worker();
+        let mut emitted = Vec::new();
+        prop_assert_eq!(worker.lines(Origin { input: "x", offset: 0 }, &bytes, &mut emitted), None);
+        prop_assert_eq!(worker.take_tally().formats.values().sum::<u64>(), 2);
+    }
+
+    /// Events cut short or with bytes changed are judged without a panic.
+    #[test]
+    fn damaged_events_are_survived(pick in 0..10_000_usize, cut in 0..3000_usize, at in 0..3000_usize, byte in any::<u8>()) {
+        let mut bytes = EVENTS[pick % EVENTS.len()].clone().into_bytes();
+        let end = bytes.len();
+        bytes[at % end] = byte;
+        bytes.truncate(cut % end + 1);
+        let mut emitted = Vec::new();
+        ENGINE.worker().record(Origin { input: "x", offset: 0 }, &bytes, Extent::Fragment, &mut emitted);
+    }
+}
+
+fn mixture(a: usize, b: usize, mask: u16) -> String {
+    let parse = |pick: usize| -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(&EVENTS[pick % EVENTS.len()]).unwrap()
+    };
+    let (mut event, other) = (parse(a), parse(b));
+    for (place, (key, value)) in other.into_iter().enumerate() {
+        if mask >> (place % 16) & 1 == 1 {
+            event.insert(key, value);
+        }
+    }
+    serde_json::Value::Object(event).to_string()
+}
+
+/// The alerts of one event, however it is wrapped.
+fn uuids(text: &str) -> BTreeSet<String> {
+    let mut worker = ENGINE.worker();
+    let mut emitted = Vec::new();
+    worker.record(Origin { input: "x", offset: 0 }, text.as_bytes(), Extent::Whole, &mut emitted);
+    verdict(&mut worker, emitted).alerts.into_keys().collect()
+}
+
+#[test]
+fn wrapping_does_not_change_ids() {
+    let text = |value: &serde_json::Value| value.to_string();
+    let mut alerting = 0;
+    for line in EVENTS.iter().step_by(7) {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let expected = uuids(line);
+        alerting += usize::from(!expected.is_empty());
+        let mut item = event.clone();
+        if let Some(item) = item.as_object_mut() {
+            item.remove("kind");
+            item.remove("apiVersion");
+        }
+        for wrapped in [
+            serde_json::to_string_pretty(&event).unwrap(),
+            text(&serde_json::json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [item]})),
+            text(&serde_json::json!([event])),
+            text(&serde_json::json!({"log": format!("{line}\n"), "stream": "stdout"})),
+            text(&serde_json::json!({"message": line, "host": "cp-1"})),
+            text(&serde_json::json!({"_raw": line})),
+            text(&serde_json::json!({"line": line, "labels": {}})),
+            text(&serde_json::json!({"event": event, "time": 1})),
+            format!("2026-03-01T10:00:00.1Z stdout F {line}"),
+        ] {
+            assert_eq!(uuids(&wrapped), expected, "{wrapped}");
+        }
+    }
+    assert!(alerting > 50);
+}
