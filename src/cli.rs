@@ -26,9 +26,14 @@ Examples:
   zcat audit.log.gz | lapwing replay - | jq .    JSON lines when piped
   lapwing detectors show rbac/cluster-admin-binding
 
-Exit status: 0 it ran; 1 alerts at or above --fail-on, or lint or test failures; 2 detectors can't be loaded;
-3 usage or configuration; 4 an input can't be read, or nothing in it was recognised; 5 damaged input, with --strict;
-130 interrupted.";
+Exit status:
+  0    it ran
+  1    alerts at or above --fail-on; lint or test failures
+  2    detectors can't be loaded
+  3    usage or configuration
+  4    an input can't be read, or nothing in it was recognised
+  5    damaged input, with --strict
+  130  interrupted (the summary is printed)";
 
 /// Finds what a security engineer must know in Kubernetes audit logs and Falco events.
 #[derive(Debug, Parser)]
@@ -44,24 +49,24 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Look {
     /// Colours: NO_COLOR and CLICOLOR_FORCE are respected unless this says otherwise
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, hide_possible_values = false)]
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true, display_order = 100)]
     pub(crate) color: When,
     /// No progress, no summary, no warnings: alerts and errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", display_order = 101)]
     pub(crate) quiet: bool,
     /// Say more about what is going on, on standard error
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = 102)]
     pub(crate) verbose: u8,
 }
 
 /// When something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
-    /// On a terminal.
+    // On a terminal.
     Auto,
-    /// Always.
+    // Always.
     Always,
-    /// Never.
+    // Never.
     Never,
 }
 
@@ -168,40 +173,40 @@ pub(crate) struct Work {
 /// Form of the alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For a person
+    // For a person
     Pretty,
-    /// One JSON object a line
+    // One JSON object a line
     Jsonl,
-    /// For a spreadsheet
+    // For a spreadsheet
     Csv,
 }
 
 /// Order of the alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Order {
-    /// By event time, printed when all is read
+    // By event time, printed when all is read
     Time,
-    /// As they are found
+    // As they are found
     Input,
 }
 
 /// Form of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Summary {
-    /// For a person
+    // For a person
     Text,
-    /// One JSON object
+    // One JSON object
     Json,
-    /// None
+    // None
     None,
 }
 
 /// Form of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Listing {
-    /// For a person
+    // For a person
     Pretty,
-    /// One JSON object a line
+    // One JSON object a line
     Jsonl,
 }
 

@@ -1,11 +1,87 @@
 //! Lapwing: finds what a security engineer must know in Kubernetes audit logs and Falco events.
-#![allow(dead_code)] // until the commands use it
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+use tracing::level_filters::LevelFilter;
 
 mod cli;
+mod commands;
 mod config;
+mod exit;
+mod interrupt;
+mod replay;
+mod rules;
 mod sink;
 mod source;
+mod terminal;
 mod text;
 mod view;
 
-fn main() {}
+use cli::{Cli, Command, Look};
+use exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and a closed pipe is none either.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Fine }.into();
+        }
+    };
+    log(cli.look);
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) if failure.is_closed_pipe() => Exit::Fine.into(),
+        Err(failure) => {
+            report(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Replay(replay) => commands::replay::run(&replay, cli.look),
+        Command::Inspect(inspect) => commands::inspect::run(&inspect, cli.look),
+        Command::Detectors(catalogue) => commands::detectors::run(catalogue.command, cli.look),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lapwing", &mut script);
+            Ok(io::stdout().write_all(&script).map(|()| Exit::Fine)?)
+        }
+        Command::Version => {
+            Ok(writeln!(io::stdout(), "lapwing {}", env!("CARGO_PKG_VERSION")).map(|()| Exit::Fine)?)
+        }
+    }
+}
+
+/// Says on standard error what went wrong. Names in it come from outside.
+fn report(failure: &Failure) {
+    let mut lines = String::from("error: ");
+    for line in failure.to_string().lines() {
+        lines.push_str(&text::for_terminal(line));
+        lines.push('\n');
+    }
+    // If nobody listens on standard error, the exit code has to do.
+    let _ = io::stderr().write_all(lines.as_bytes());
+}
+
+/// Diagnostics go to standard error: warnings, or with `-v` more.
+fn log(look: Look) {
+    let level = match look {
+        Look { quiet: true, .. } => LevelFilter::ERROR,
+        Look { verbose: 0, .. } => LevelFilter::WARN,
+        Look { verbose: 1, .. } => LevelFilter::DEBUG,
+        Look { .. } => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .init();
+}

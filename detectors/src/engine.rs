@@ -34,11 +34,27 @@ pub(crate) struct Program {
     /// The level that the operator set.
     pub(crate) level: Option<Level>,
     /// Matches of which one holds are no alerts and no steps.
-    pub(crate) exceptions: Vec<Expr>,
+    pub(crate) exceptions: Vec<Exempt>,
     /// Correlations that wait for it.
     pub(crate) feeds: Vec<Feed>,
     /// False if it only feeds correlations.
     pub(crate) alerts: bool,
+}
+
+/// Matches that are passed over.
+#[derive(Clone)]
+pub(crate) struct Exempt {
+    /// What must hold.
+    pub(crate) when: Expr,
+    /// And the event must be older than this. One without a time is not.
+    pub(crate) until: Option<Nanos>,
+}
+
+impl Exempt {
+    /// True if it can apply to an event of this time.
+    pub(crate) fn covers(&self, time: Option<Nanos>) -> bool {
+        self.until.is_none_or(|until| time.is_some_and(|time| time < until))
+    }
 }
 
 /// What a correlation takes from a match.

@@ -18,9 +18,11 @@ use crate::worker::{self, Place};
 pub struct Explanation {
     /// The detector; a member of the correlation that was asked for, if it was one.
     pub detector: String,
-    /// The level of the alert, if there is one.
+    /// True if the event is a match: an alert, or what a correlation counts.
+    pub matched: bool,
+    /// The level of the alert, if the match is one.
     pub alert: Option<Level>,
-    /// Why there is none although the condition may hold.
+    /// Why there is no match although the condition may hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub because: Vec<String>,
     /// The condition.
@@ -28,7 +30,7 @@ pub struct Explanation {
     /// The conditions of its grades, with their levels, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub grades: Vec<(Level, Trace)>,
-    /// The operator's exceptions.
+    /// The operator's exceptions for events of this time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<Trace>,
 }
@@ -79,11 +81,10 @@ impl Engine {
     fn explain_one(&self, program: &Program, event: &Event<'_>) -> Explanation {
         let mut memo = Memo::default();
         let condition = self.tests.explain(&program.rule.condition, event, &mut memo);
-        let exceptions: Vec<Trace> = program
-            .exceptions
-            .iter()
-            .map(|exception| self.tests.explain(exception, event, &mut memo))
-            .collect();
+        let time = worker::event_time(event);
+        let exempt = program.exceptions.iter().filter(|exempt| exempt.covers(time));
+        let exceptions: Vec<Trace> =
+            exempt.map(|exempt| self.tests.explain(&exempt.when, event, &mut memo)).collect();
         let grades = program.rule.grades.iter();
         let grades = grades.map(|g| (g.level, self.tests.explain(&g.when, event, &mut memo))).collect();
         let mut because = self.obstacles(program, event);
@@ -93,13 +94,14 @@ impl Engine {
         let case = Case {
             engine: self,
             event,
-            time: worker::event_time(event),
+            time,
             place: Place { input: "", offset: 0, length: 0, bytes: event.root().raw() },
         };
-        let alerts = condition.result == Tri::True && because.is_empty();
+        let matched = condition.result == Tri::True && because.is_empty();
         Explanation {
             detector: program.rule.about.name.clone(),
-            alert: alerts.then(|| case.level(program, &mut memo)),
+            matched,
+            alert: (matched && program.alerts).then(|| case.level(program, &mut memo)),
             because,
             condition,
             grades,

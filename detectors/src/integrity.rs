@@ -46,7 +46,7 @@ pub(crate) fn partial_event(
         uuid: report::uuid(PARTIAL_EVENT, &[0; 32], &identity),
         detector: PARTIAL_EVENT,
         title: PARTIAL_EVENT_TITLE,
-        level: PARTIAL_EVENT_LEVEL,
+        level: engine.detectors()[engine.partial_event() as usize].level,
         tags: &tags,
         message,
         facts: vec![("damage".to_owned(), causes.join(",")), ("detectors".to_owned(), names.join(","))],

@@ -153,7 +153,8 @@ impl<'a> Case<'_, 'a> {
         out: &mut Vec<Emitted>,
     ) {
         let tests = &self.engine.tests;
-        if program.exceptions.iter().any(|exception| tests.eval(exception, self.event, memo) == Tri::True) {
+        let mut exempt = program.exceptions.iter().filter(|exempt| exempt.covers(self.time));
+        if exempt.any(|exempt| tests.eval(&exempt.when, self.event, memo) == Tri::True) {
             return;
         }
         for feed in &program.feeds {

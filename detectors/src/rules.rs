@@ -7,8 +7,8 @@ use yaml_serde::Value;
 
 use crate::catalog;
 use crate::correlate::{self, Condition, Member, Op, Source, StepBuilder};
-use crate::engine::{Assembly, Detector, Engine, Feed, Program};
-use crate::event::time::SECOND;
+use crate::engine::{Assembly, Detector, Engine, Exempt, Feed, Program};
+use crate::event::time::{Nanos, SECOND};
 use crate::integrity;
 use crate::level::Level;
 use crate::settings::Settings;
@@ -29,6 +29,16 @@ pub struct Tuning {
     pub exceptions: Vec<Exception>,
 }
 
+impl Tuning {
+    /// The globs over detector names in it.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        let disabled = self.disable.iter();
+        let overridden = self.overrides.iter().map(|(glob, _)| glob);
+        let excepted = self.exceptions.iter().map(|exception| &exception.detector);
+        disabled.chain(overridden).chain(excepted).map(String::as_str)
+    }
+}
+
 /// Matches that are no alerts.
 #[derive(Debug, Clone)]
 pub struct Exception {
@@ -36,6 +46,8 @@ pub struct Exception {
     pub detector: String,
     /// Facts (with Sigma's modifiers) and their values, as in a selection.
     pub when: Value,
+    /// Events from this time on are alerts again.
+    pub until: Option<Nanos>,
 }
 
 /// A file of the user's rules.
@@ -89,7 +101,7 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
     for exception in &tuning.exceptions {
         let compiled = sigma::exception(&exception.when, &mut rules.tests, &settings);
         let expr = compiled.map_err(|why| format!("exception for `{}`: {why}", exception.detector))?;
-        exceptions.push((glob(&exception.detector), expr));
+        exceptions.push((glob(&exception.detector), Exempt { when: expr, until: exception.until }));
     }
     let mut detectors: Vec<Detector> = rules
         .detectors
@@ -108,7 +120,7 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
             exceptions: exceptions
                 .iter()
                 .filter(|(g, _)| g.is_match(&name))
-                .map(|(_, e)| e.clone())
+                .map(|(_, exempt)| exempt.clone())
                 .collect(),
             feeds: Vec::new(),
             rule,

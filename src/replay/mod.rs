@@ -29,8 +29,10 @@ mod coverage;
 mod packed;
 mod pipeline;
 mod profile;
+pub(crate) mod progress;
 mod read;
 mod sorter;
+pub(crate) mod summary;
 
 /// Memory for the sorting of alerts by uuid, of steps, and of alerts by time.
 const BUDGETS: [usize; 3] = [12 << 20, 6 << 20, 14 << 20];

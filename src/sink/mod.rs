@@ -8,7 +8,7 @@ mod csv;
 mod jsonl;
 mod pretty;
 
-pub(crate) use pretty::Page;
+pub(crate) use pretty::{Page, style as level_style};
 
 /// How alerts are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -72,8 +72,11 @@ fn label(level: Level) -> &'static str {
     }
 }
 
-/// `2026-03-01 10:00:00Z`.
+/// `2026-03-01 10:00:00Z`. An event without any time has the epoch's.
 fn clock(time: &str) -> String {
+    if time == "1970-01-01T00:00:00.000000000Z" {
+        return format!("{:<20}", "time unknown");
+    }
     match (time.get(..10), time.get(11..19)) {
         (Some(date), Some(clock)) => format!("{date} {clock}Z"),
         _ => text::for_terminal(time).into_owned(),
