@@ -44,7 +44,7 @@ fn shortened(alert: &Alert, limit: usize) -> Alert {
     alert.output_fields.values_mut().for_each(|value| clip(value, limit));
     for list in [Some(&mut alert.tags), alert.steps.as_mut()].into_iter().flatten() {
         list.truncate(limit);
-        for item in list {
+        for item in list.iter_mut() {
             clip(item, limit * 2);
         }
     }
@@ -70,7 +70,7 @@ fn shortened(alert: &Alert, limit: usize) -> Alert {
         }
         for list in [&mut request.groups, &mut request.forwarded_ips] {
             list.truncate(limit);
-            for item in list {
+            for item in list.iter_mut() {
                 clip(item, limit * 2);
             }
         }

@@ -116,9 +116,15 @@ fn context(alert: &Alert) -> String {
     parts.join(SEPARATOR)
 }
 
-/// A name, unless the sentence has it. Very short ones stand in any sentence.
+/// A name, unless the sentence has it, as a word of its own.
 fn unless_said<'a>(name: &'a str, alert: &Alert) -> &'a str {
-    if name.len() > 2 && view::message(alert).contains(name) { "" } else { name }
+    let sentence = view::message(alert);
+    let mut places = sentence.match_indices(name);
+    let alone = |at: usize| {
+        let joined = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        !joined(sentence[..at].chars().next_back()) && !joined(sentence[at + name.len()..].chars().next())
+    };
+    if places.any(|(at, _)| alone(at)) { "" } else { name }
 }
 
 fn who(alert: &Alert) -> String {
