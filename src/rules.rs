@@ -99,15 +99,6 @@ fn warn(tuning: &Tuning, engine: &Engine) {
     for problem in tuning.named().filter_map(|glob| unmatched(glob, engine)) {
         tracing::warn!("the configuration says something about detectors, but {problem}");
     }
-    for Exception { detector, .. } in &tuning.exceptions {
-        let mut named =
-            engine.detectors().iter().filter(|known| text::matches(detector, &known.name)).peekable();
-        if named.peek().is_some() && named.all(|known| known.correlation) {
-            tracing::warn!(
-                "the exception for `{detector}` has no effect: it counts what others match, except there"
-            );
-        }
-    }
 }
 
 /// What is wrong with a glob over detector names that no name matches.

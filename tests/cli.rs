@@ -309,6 +309,33 @@ detectors:
 }
 
 #[test]
+fn an_exception_may_name_a_correlation_and_anything_may_be_disabled() {
+    let with = |config: &str| -> Vec<Value> {
+        let folder = files(&[("lapwing.yaml", config)]);
+        let output = run(&["replay", ".", "--config", &path(&folder, "lapwing.yaml")]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let by = |alerts: &[Value], name: &str| {
+        alerts.iter().filter(|alert| alert["detector"] == name).cloned().collect::<Vec<_>>()
+    };
+    let before = with("");
+    let actor = by(&before, "secret/mass-get")[0]["output_fields"]["actor.name"].as_str().unwrap().to_owned();
+    let exception = format!("{{detector: secret/mass-get, when: {{actor.name: '{actor}'}}}}");
+    let after =
+        with(&format!("detectors: {{disable: [integrity/*, exec/pod-exec], exceptions: [{exception}]}}"));
+    for name in ["secret/mass-get", "integrity/partial-event", "exec/pod-exec"] {
+        assert!(!by(&before, name).is_empty() && by(&after, name).is_empty(), "{name}");
+    }
+    assert_eq!(by(&before, "exec/multi-pod-spray"), by(&after, "exec/multi-pod-spray"));
+    let rest = before.iter().filter(|alert| {
+        !["secret/mass-get", "integrity/partial-event", "exec/pod-exec"]
+            .contains(&alert["detector"].as_str().unwrap())
+    });
+    assert_eq!(rest.count(), after.len());
+}
+
+#[test]
 fn listings_are_json_lines_too() {
     let rows = |arguments: &[&str]| -> Vec<Value> {
         let output = run(&[&["detectors"], arguments, &["--output", "jsonl"]].concat());

@@ -21,6 +21,8 @@ pub struct Engine {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     detectors: Vec<Detector>,
+    /// Damaged events on which detectors could not decide are alerts.
+    pub(crate) partial_events: bool,
     range: (Option<Nanos>, Option<Nanos>),
     /// Programs by stream, and those whose conditions name `stage` and so see every record.
     pub(crate) audit_programs: Mask,
@@ -61,6 +63,8 @@ impl Exempt {
 pub(crate) struct Feed {
     pub(crate) builder: StepBuilder,
     pub(crate) fields: Vec<Field>,
+    /// Matches of which one holds are no steps.
+    pub(crate) exceptions: Vec<Exempt>,
 }
 
 /// What a listing says of a detector.
@@ -91,6 +95,8 @@ pub(crate) struct Assembly {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     pub(crate) detectors: Vec<Detector>,
+    /// Damaged events on which detectors could not decide are alerts.
+    pub(crate) partial_events: bool,
 }
 
 /// Where the first byte of a piece of input lies.
@@ -173,6 +179,7 @@ impl Engine {
             programs: parts.programs,
             correlations: parts.correlations,
             detectors: parts.detectors,
+            partial_events: parts.partial_events,
             range: (None, None),
         }
     }

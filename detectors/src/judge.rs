@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Evidence};
 use crate::correlate;
-use crate::engine::{Emitted, Engine, Feed, Found, Program, Step};
+use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
 use crate::event::{Event, Stream, Top};
@@ -107,7 +107,8 @@ impl<'a> Case<'_, 'a> {
         for index in &unknown {
             *tally.blind.entry(*index).or_default() += 1;
         }
-        if !unknown.is_empty() && (self.event.damage.any() || self.truncated()) {
+        let damaged = self.event.damage.any() || self.truncated();
+        if engine.partial_events && damaged && !unknown.is_empty() {
             let shared = shared.get_or_insert_with(|| self.share());
             out.push(Emitted::Alert(Box::new(integrity::partial_event(
                 self,
@@ -152,19 +153,24 @@ impl<'a> Case<'_, 'a> {
         memo: &mut Memo<'a>,
         out: &mut Vec<Emitted>,
     ) {
-        let tests = &self.engine.tests;
-        let mut exempt = program.exceptions.iter().filter(|exempt| exempt.covers(self.time));
-        if exempt.any(|exempt| tests.eval(&exempt.when, self.event, memo) == Tri::True) {
+        if self.is_exempt(&program.exceptions, memo) {
             return;
         }
         for feed in &program.feeds {
-            out.extend(self.step(feed, shared, memo).map(Emitted::Step));
+            if !self.is_exempt(&feed.exceptions, memo) {
+                out.extend(self.step(feed, shared, memo).map(Emitted::Step));
+            }
         }
         if program.alerts {
             let alert = self.alert(program, shared, memo);
             let time = self.time.unwrap_or_default();
             out.push(Emitted::Alert(Box::new(Found { time, detector: index, alert })));
         }
+    }
+
+    fn is_exempt(&self, exceptions: &[Exempt], memo: &mut Memo<'a>) -> bool {
+        let mut exempt = exceptions.iter().filter(|exempt| exempt.covers(self.time));
+        exempt.any(|exempt| self.engine.tests.eval(&exempt.when, self.event, memo) == Tri::True)
     }
 
     fn step(&self, feed: &Feed, shared: &Shared, memo: &mut Memo<'a>) -> Option<Step> {
