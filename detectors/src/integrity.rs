@@ -53,6 +53,6 @@ pub(crate) fn partial_event(
     };
     let time = case.time.unwrap_or_default();
     let mut alert = report::alert(case.event, verdict, time, evidence);
-    alert.source = "lapwing".to_owned();
+    "lapwing".clone_into(&mut alert.source);
     Found { time, detector: engine.partial_event(), alert }
 }

@@ -131,7 +131,7 @@ fn text(node: Option<Node<'_>>) -> String {
     node.and_then(Node::text).map(|t| bounded(&t)).unwrap_or_default()
 }
 
-fn texts<'a>(list: Option<Node<'a>>) -> impl Iterator<Item = Cow<'a, str>> {
+fn texts(list: Option<Node<'_>>) -> impl Iterator<Item = Cow<'_, str>> {
     list.into_iter().flat_map(Node::items).filter_map(Node::text)
 }
 

@@ -100,9 +100,9 @@ fn repeated(place: usize, event: &Yaml, lines: &mut Vec<String>) -> Result<(), S
         fields.values_mut().for_each(|value| number(value, n));
         let at = lines.len();
         if fields.contains_key("rule") {
-            fill_falco(&mut fields, at)
+            fill_falco(&mut fields, at);
         } else {
-            fill_audit(&mut fields, place, at)
+            fill_audit(&mut fields, place, at);
         }
         lines.push(Json::Object(fields).to_string());
     }

@@ -196,7 +196,7 @@ impl<'e> Worker<'e> {
             match rest.iter().find(|b| !blank(**b) && **b != b',') {
                 None => break,
                 Some(b'{' | b'[') => {
-                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32
+                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32;
                 }
                 Some(_) => {
                     self.counts.tally.bad += 1; // text after the value
@@ -290,7 +290,7 @@ impl<'e> Worker<'e> {
         if node.kind() == Kind::Object {
             return self.object(Event::skim(node, event.settings), place, damage, Via::Carrier, out);
         }
-        let text = node.text().unwrap_or_default();
+        let text = node.text_so_far().unwrap_or_default();
         match record::payload(text.as_bytes()) {
             Some(inner) => self.carry(inner, place, damage, out),
             None => self.unrecognized(event.root(), place),

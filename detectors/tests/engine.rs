@@ -1,5 +1,6 @@
 //! The engine against plainer versions of itself, on the events of all detectors' tests: with and without the index, in one
 //! piece and in many, itself, in lists and in carriers.
+#![allow(clippy::unwrap_used)] // a test may fail
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -93,7 +94,9 @@ proptest! {
     #[test]
     fn cuts_do_not_matter(mut cuts in prop::collection::vec(0..200_000_usize, 0..20)) {
         let lines: String = EVENTS.iter().take(200).flat_map(|event| [event.as_str(), "\n"]).collect();
-        cuts.iter_mut().for_each(|cut| *cut %= lines.len());
+        for cut in &mut cuts {
+            *cut %= lines.len();
+        }
         cuts.sort_unstable();
         let lines: String = lines.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
         prop_assert_eq!(judge(ENGINE.worker(), &lines, &cuts), judge(ENGINE.worker(), &lines, &[]));

@@ -97,6 +97,15 @@ pub(super) struct Outcome {
     pub(super) stream: Option<Box<Stream>>,
 }
 
+/// What is left of parts that stand.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// Their counts, to be merged.
+    pub(super) counts: Vec<Counts>,
+    /// A buffer that one of them no longer needs.
+    pub(super) buffer: Option<Vec<u8>>,
+}
+
 struct State {
     /// The next input to open.
     next: usize,
@@ -247,18 +256,12 @@ impl<'r> Board<'r> {
         state.send(input, batch, out)
     }
 
-    /// A part has been judged. Returns the counts of all parts that stand now.
-    pub(super) fn end(
-        &self,
-        input: usize,
-        number: u64,
-        outcome: Outcome,
-        out: &Sender<Message>,
-    ) -> Vec<Counts> {
+    /// A part has been judged.
+    pub(super) fn end(&self, input: usize, number: u64, outcome: Outcome, out: &Sender<Message>) -> Settled {
         let mut state = self.lock();
-        let counts = state.end(input, number, outcome, out);
+        let settled = state.end(input, number, outcome, out);
         self.changed.notify_all();
-        counts
+        settled
     }
 
     /// An input that was read alone has ended, or its rest can be read by lines again.
@@ -331,10 +334,9 @@ impl State {
         Some(Task::Open(input))
     }
 
-    fn end(&mut self, input: usize, number: u64, outcome: Outcome, out: &Sender<Message>) -> Vec<Counts> {
-        let Some(active) = self.active.get_mut(&input) else { return Vec::new() };
+    fn end(&mut self, input: usize, number: u64, mut outcome: Outcome, out: &Sender<Message>) -> Settled {
+        let Some(active) = self.active.get_mut(&input) else { return Settled::default() };
         active.ended += 1;
-        let mut outcome = outcome;
         if let Some(stream) = outcome.stream.take() {
             active.source = Some(Source::Stream(stream));
             active.parts = Some(number + 1);
@@ -342,7 +344,7 @@ impl State {
         if let Phase::Leaving(_) = active.phase {
             active.backlog.extend(outcome.block);
             active.backlog.make_contiguous().sort_unstable_by_key(|block| block.offset);
-            return Vec::new();
+            return Settled::default();
         }
         if outcome.leaves.is_some() {
             active.parts = Some(active.parts.map_or(number + 1, |parts| parts.min(number + 1)));
@@ -353,28 +355,28 @@ impl State {
     }
 
     /// Hands over the parts of which all before them stand.
-    fn settle(&mut self, input: usize, out: &Sender<Message>) -> Vec<Counts> {
-        let mut counts = Vec::new();
+    fn settle(&mut self, input: usize, out: &Sender<Message>) -> Settled {
+        let mut settled = Settled::default();
         while let Some(active) = self.active.get_mut(&input) {
             let Some(outcome) = active.early.remove(&active.stands) else { break };
             active.stands += 1;
-            let size = outcome.batch.size();
+            self.kept -= outcome.batch.size();
             if let Some(from) = outcome.leaves {
                 active.phase = Phase::Leaving(from);
                 let vain = std::mem::take(&mut active.early);
                 self.kept -= vain.values().map(|outcome| outcome.batch.size()).sum::<usize>();
                 let blocks = vain.into_values().filter_map(|outcome| outcome.block);
                 active.backlog = outcome.block.into_iter().chain(blocks).collect();
-            } else if active.parts == Some(active.stands) {
-                self.kept -= size;
-                counts.push(self.send(input, outcome.batch, out));
-                self.finish(input, out);
-                break;
+            } else {
+                settled.buffer = outcome.block.map(|block| block.bytes).or(settled.buffer);
             }
-            self.kept -= size;
-            counts.push(self.send(input, outcome.batch, out));
+            let last = active.phase == Phase::Lines && active.parts == Some(active.stands);
+            settled.counts.push(self.send(input, outcome.batch, out));
+            if last {
+                self.finish(input, out);
+            }
         }
-        counts
+        settled
     }
 
     /// Sends a batch, without its counts, which are returned.

@@ -25,6 +25,7 @@ use sorter::{Sorted, Sorter};
 use crate::source::plan::{Note, Plan};
 
 mod board;
+mod codec;
 mod coverage;
 mod packed;
 mod pipeline;

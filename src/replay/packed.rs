@@ -6,6 +6,8 @@ use detectors::engine::{Found, Step};
 use detectors::event::time::Nanos;
 use uuid::Uuid;
 
+use super::codec;
+
 /// Length of [`first_key`].
 pub(crate) const FIRST_KEY: usize = 36;
 
@@ -46,7 +48,7 @@ pub(crate) fn time_of(key: &[u8]) -> Nanos {
 /// An alert without its time, which is in the key.
 pub(crate) fn pack(found: &Found, into: &mut Vec<u8>) {
     into.extend_from_slice(&found.detector.to_le_bytes());
-    serde_json::to_writer(into, &found.alert).expect("an alert is plain data, and memory takes it");
+    codec::write(&found.alert, into);
 }
 
 /// The alert that [`pack`] packed.
@@ -56,7 +58,7 @@ pub(crate) fn pack(found: &Found, into: &mut Vec<u8>) {
 pub(crate) fn unpack(time: Nanos, bytes: &[u8]) -> io::Result<Found> {
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a temporary file was damaged");
     let (detector, alert) = bytes.split_first_chunk().ok_or_else(damaged)?;
-    let alert = serde_json::from_slice(alert).map_err(|_| damaged())?;
+    let alert = codec::read(alert).map_err(|_| damaged())?;
     Ok(Found { time, detector: u32::from_le_bytes(*detector), alert })
 }
 

@@ -497,8 +497,12 @@ impl<'s, J: Judge> Hand<'s, J> {
         self.careful = false;
         let leaves = if let Judged::Leaves(offset) = judged { Some(offset) } else { None };
         let outcome = Outcome { batch, leaves, ..outcome };
-        for counts in self.board.end(self.input, self.number, outcome, &self.out) {
+        let settled = self.board.end(self.input, self.number, outcome, &self.out);
+        for counts in settled.counts {
             counts.merge_into(self.scan.profile);
+        }
+        if let Some(buffer) = settled.buffer {
+            self.buffer = buffer;
         }
     }
 

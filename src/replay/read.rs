@@ -121,17 +121,24 @@ impl Plain {
         Ok(total)
     }
 
-    /// Appends up to `wanted` bytes from `offset` on, none past the length that the file had when it was opened.
-    pub(super) fn append(&self, buffer: &mut Vec<u8>, offset: u64, wanted: usize) -> io::Result<usize> {
+    /// Reads up to `wanted` bytes from `offset` on, none past the length that the file had when it was opened, into `buffer`
+    /// after its first `filled` bytes. The buffer is made longer where that is needed.
+    pub(super) fn fill(
+        &self,
+        buffer: &mut Vec<u8>,
+        filled: usize,
+        offset: u64,
+        wanted: usize,
+    ) -> io::Result<usize> {
         let wanted = (self.length.saturating_sub(offset)).min(wanted as u64) as usize;
-        let filled = buffer.len();
-        buffer.resize(filled + wanted, 0);
-        let result = self.read(&mut buffer[filled..], offset);
-        buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
-        if result.as_ref().is_ok_and(|read| *read < wanted) {
+        if buffer.len() < filled + wanted {
+            buffer.resize(filled + wanted, 0);
+        }
+        let read = self.read(&mut buffer[filled..filled + wanted], offset)?;
+        if read < wanted {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
         }
-        result
+        Ok(read)
     }
 }
 
@@ -139,7 +146,9 @@ impl Plain {
 pub(super) struct PartReader<'f, 'b> {
     file: &'f Plain,
     tuning: &'f Tuning,
+    /// What has been read stands at its front.
     buffer: &'b mut Vec<u8>,
+    filled: usize,
     /// Offset of the buffer's first byte.
     at: u64,
     /// Where the part ends.
@@ -163,16 +172,14 @@ impl<'f, 'b> PartReader<'f, 'b> {
         part: std::ops::Range<u64>,
         start: bool,
     ) -> Self {
-        buffer.clear();
         // The byte before tells whether a line begins right at `from`.
         let at = if start { part.start } else { part.start - 1 };
-        PartReader { file, tuning, buffer, at, to: part.end, handed: 0, amid: !start }
+        PartReader { file, tuning, buffer, filled: 0, at, to: part.end, handed: 0, amid: !start }
     }
 
     /// The next lines.
     pub(super) fn next(&mut self) -> io::Result<Lines<'_>> {
-        self.buffer.drain(..self.handed);
-        self.at += self.handed as u64;
+        self.pass(self.handed);
         self.handed = 0;
         if self.amid {
             self.pass_newline()?;
@@ -193,10 +200,10 @@ impl<'f, 'b> PartReader<'f, 'b> {
                 self.handed = end;
                 return Ok(Lines::Whole(self.at, &self.buffer[..end]));
             }
-            if self.buffer.len() > self.tuning.line {
+            if self.filled > self.tuning.line {
                 return Ok(Lines::Long(self.at));
             }
-            searched = self.buffer.len();
+            searched = self.filled;
             if self.fill(searched)? == 0 {
                 return Ok(Lines::End);
             }
@@ -206,44 +213,49 @@ impl<'f, 'b> PartReader<'f, 'b> {
     /// Where the lines in the buffer end that belong to the part, if there are any whole ones. No newline is among the first
     /// `searched` bytes.
     fn cut(&self, searched: usize) -> Option<usize> {
-        let end = self.at + self.buffer.len() as u64;
+        let bytes = &self.buffer[..self.filled];
         // The first newline at or after the part's last byte ends its last line.
-        if let Some(last) = (self.to - 1).checked_sub(self.at).map(|last| (last as usize).max(searched))
-            && let Some(newline) = self.buffer.get(last..).and_then(|rest| memchr(b'\n', rest))
-        {
+        let last = ((self.to - 1).saturating_sub(self.at) as usize).max(searched);
+        if let Some(newline) = bytes.get(last..).and_then(|rest| memchr(b'\n', rest)) {
             return Some(last + newline + 1);
         }
-        if let Some(newline) = memrchr(b'\n', &self.buffer[searched..]) {
+        if let Some(newline) = memrchr(b'\n', &bytes[searched..]) {
             return Some(searched + newline + 1);
         }
-        (end >= self.file.length && !self.buffer.is_empty()).then_some(self.buffer.len())
+        (self.at + self.filled as u64 >= self.file.length && !bytes.is_empty()).then_some(bytes.len())
     }
 
     /// Reads on: to the end of the part, then a little further; more the longer the line is.
     fn fill(&mut self, line: usize) -> io::Result<usize> {
-        let next = self.at + self.buffer.len() as u64;
+        let next = self.at + self.filled as u64;
         let overlap = OVERLAP.min(self.tuning.block).max(line);
         let left = self.to.saturating_sub(next).max(overlap as u64);
         let wanted = left.min(self.tuning.block.max(line) as u64) as usize;
-        self.file.append(self.buffer, next, wanted)
+        let read = self.file.fill(self.buffer, self.filled, next, wanted)?;
+        self.filled += read;
+        Ok(read)
+    }
+
+    /// Drops the first bytes of the buffer.
+    fn pass(&mut self, length: usize) {
+        self.buffer.copy_within(length..self.filled, 0);
+        self.filled -= length;
+        self.at += length as u64;
     }
 
     /// Moves to the first line that begins in the part.
     fn pass_newline(&mut self) -> io::Result<()> {
         self.amid = false;
         while self.at < self.to {
-            self.buffer.clear();
             if self.fill(0)? == 0 {
                 self.to = self.at;
             }
-            if let Some(newline) = memchr(b'\n', self.buffer) {
-                self.buffer.drain(..=newline);
-                self.at += newline as u64 + 1;
+            if let Some(newline) = memchr(b'\n', &self.buffer[..self.filled]) {
+                self.pass(newline + 1);
                 return Ok(());
             }
-            self.at += self.buffer.len() as u64;
+            self.pass(self.filled);
         }
-        self.buffer.clear();
         Ok(())
     }
 }
@@ -446,17 +458,21 @@ impl Rest {
 
     /// Reads the next bytes into `buffer`. None come when none come for a while; `false` at the end.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>, wanted: usize) -> io::Result<bool> {
-        buffer.clear();
         let more = match &mut self.source {
-            Source::Plain(file) => file.append(buffer, self.offset, wanted)? > 0,
+            Source::Plain(file) => {
+                let read = file.fill(buffer, 0, self.offset, wanted)?;
+                buffer.truncate(read);
+                read > 0
+            }
             Source::Stream(stream) => {
                 if let Some(block) = self.backlog.pop_front() {
                     *buffer = block.bytes;
                 } else if stream.carry.is_empty() && !stream.ended {
+                    buffer.clear();
                     stream.read(buffer, wanted);
                     stream.offset += buffer.len() as u64;
                 } else {
-                    std::mem::swap(buffer, &mut stream.carry);
+                    *buffer = std::mem::take(&mut stream.carry);
                     stream.offset += buffer.len() as u64;
                 }
                 !buffer.is_empty() || !stream.ended

@@ -114,6 +114,7 @@ const TOP_NAMES: [&str; TOP_COUNT] = [
 
 /// What is wrong with a record. Any of these marks alerts `partial` and lets unknown results raise an integrity alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent findings
 pub struct Damage {
     /// A known top-level key stands twice; the last value counts, as in Go.
     pub duplicate_key: bool,
@@ -362,7 +363,7 @@ impl<'a> Event<'a> {
             lens: Cell::new(Parts::ALL),
         };
         let mut members = root.members();
-        while let Some((key, value)) = members.next() {
+        for (key, value) in members.by_ref() {
             let index = match top_named(key.raw()) {
                 Some(top) => top as usize,
                 None => match unusual(key, &TOP_NAMES) {

@@ -55,7 +55,8 @@ fn carries(event: &Event<'_>, key: Top) -> bool {
         Some(node) => match node.kind() {
             Kind::Object => key == Top::EventText,
             Kind::String => {
-                node.str_raw().is_some_and(|raw| matches!(trim(raw).first(), Some(b'{' | b'[' | b'0'..=b'9')))
+                let inside = node.raw().get(1..).unwrap_or_default();
+                matches!(trim(inside).first(), Some(b'{' | b'[' | b'0'..=b'9'))
             }
             _ => false,
         },

@@ -329,15 +329,23 @@ impl<'a> Node<'a> {
         self.members().filter(|(name, _)| name.is(key)).last().map(|(_, value)| value)
     }
 
-    /// What stands between the quotes of a string, still escaped.
+    /// What stands between the quotes of a string, still escaped. `None` for a string that is cut off: its beginning could
+    /// be taken for something else (`system:anonymou`, `40`).
+    #[inline]
     pub fn str_raw(self) -> Option<&'a [u8]> {
         let inside = self.raw().strip_prefix(b"\"")?;
-        Some(if self.complete() { &inside[..inside.len().saturating_sub(1)] } else { inside })
+        self.complete().then(|| &inside[..inside.len().saturating_sub(1)])
     }
 
-    /// A string decoded: see [`unescape`].
+    /// A string decoded: see [`unescape`]. `None` for a string that is cut off.
     pub fn text(self) -> Option<Cow<'a, str>> {
         self.str_raw().map(unescape)
+    }
+
+    /// As much of a string as there is, decoded.
+    pub fn text_so_far(self) -> Option<Cow<'a, str>> {
+        let inside = self.raw().strip_prefix(b"\"")?;
+        Some(unescape(if self.complete() { &inside[..inside.len().saturating_sub(1)] } else { inside }))
     }
 
     /// A number without fraction and exponent that fits.
@@ -365,7 +373,7 @@ impl<'a> Node<'a> {
     }
 
     fn number(self) -> Option<&'a str> {
-        std::str::from_utf8(self.raw()).ok().filter(|raw| is_number(raw.as_bytes()))
+        std::str::from_utf8(self.raw()).ok().filter(|raw| is_number(raw.as_bytes()) && self.complete())
     }
 }
 
