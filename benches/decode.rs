@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -18,7 +19,7 @@ const BLOCK: usize = 1 << 20;
 
 fn decode(path: &str) -> io::Result<u64> {
     let file = BufReader::with_capacity(64 << 10, File::open(path)?);
-    let mut text: Box<dyn Read> = if path.ends_with(".gz") {
+    let mut text: Box<dyn Read> = if Path::new(path).extension().is_some_and(|suffix| suffix == "gz") {
         Box::new(MultiGzDecoder::new(file))
     } else {
         Box::new(zstd::stream::read::Decoder::with_buffer(file)?)
