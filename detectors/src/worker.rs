@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use memchr::memmem;
 
 use crate::engine::{Emitted, Engine, Extent, Origin};
+use crate::event::frame::Frame;
 use crate::event::record::{self, Nature};
 use crate::event::time::{self, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
@@ -129,7 +130,7 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, None, out) {
+            if !self.document(&marks, health, place, None, Via::Itself, out) {
                 open = Some(start);
                 break;
             }
@@ -139,19 +140,21 @@ impl<'e> Worker<'e> {
         open
     }
 
-    /// Judges one record that the caller has framed.
-    pub fn record(&mut self, origin: Origin<'_>, bytes: &[u8], extent: Extent, out: &mut Vec<Emitted>) {
+    /// Judges one record of an input that was framed.
+    pub fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        let Frame { offset, bytes, extent, listed } = frame;
         let length = match extent {
             Extent::Oversize { length, .. } => length,
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
         };
-        let place = Place { input: origin.input, offset: origin.offset, length, bytes };
+        let place = Place { input, offset, length, bytes };
+        let via = if listed { Via::List } else { Via::Itself };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
         if extent == Extent::Fragment {
             self.counts.tally.bad += 1;
         }
-        self.document(&marks, health, place, Some(extent), out);
+        self.document(&marks, health, place, Some(extent), via, out);
         self.marks = marks;
     }
 
@@ -163,6 +166,7 @@ impl<'e> Worker<'e> {
         health: Health,
         place: Place<'_>,
         framed: Option<Extent>,
+        via: Via,
         out: &mut Vec<Emitted>,
     ) -> bool {
         let Some(start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
@@ -189,8 +193,8 @@ impl<'e> Worker<'e> {
             let own = place.range(value.start() as usize, at as usize);
             let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
             match event {
-                Some(event) => self.object(event, own, damage, Via::Itself, out),
-                None => self.value(value, own, damage, Via::Itself, out),
+                Some(event) => self.object(event, own, damage, via, out),
+                None => self.value(value, own, damage, via, out),
             }
             let rest = &place.bytes[at as usize..];
             match rest.iter().find(|b| !blank(**b) && **b != b',') {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
+use detectors::event::frame::Frame;
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
 use detectors::testing;
@@ -125,7 +126,8 @@ proptest! {
         bytes[at % end] = byte;
         bytes.truncate(cut % end + 1);
         let mut emitted = Vec::new();
-        ENGINE.worker().record(Origin { input: "x", offset: 0 }, &bytes, Extent::Fragment, &mut emitted);
+        let frame = Frame { offset: 0, bytes: &bytes, extent: Extent::Fragment, listed: false };
+        ENGINE.worker().record("x", frame, &mut emitted);
     }
 }
 
@@ -146,7 +148,8 @@ fn mixture(a: usize, b: usize, mask: u16) -> String {
 fn uuids(text: &str) -> BTreeSet<String> {
     let mut worker = ENGINE.worker();
     let mut emitted = Vec::new();
-    worker.record(Origin { input: "x", offset: 0 }, text.as_bytes(), Extent::Whole, &mut emitted);
+    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent: Extent::Whole, listed: false };
+    worker.record("x", frame, &mut emitted);
     verdict(&mut worker, emitted).alerts.into_keys().collect()
 }
 

@@ -37,7 +37,7 @@ impl Judge for Worker<'_> {
     }
 
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
-        self.record(Origin { input, offset: frame.offset }, frame.bytes, frame.extent, out);
+        self.record(input, frame, out);
     }
 
     fn take_tally(&mut self) -> Tally {
