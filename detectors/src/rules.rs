@@ -119,6 +119,7 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
             level,
             exceptions: exempt(&exceptions, &name),
             feeds: Vec::new(),
+            needs: Engine::needs(&rules.tests, &rule.condition),
             rule,
         });
     }
