@@ -83,5 +83,7 @@ fn log(look: Look) {
         .with_ansi(false)
         .without_time()
         .with_target(false)
+        // It would panic where standard error is closed.
+        .log_internal_errors(false)
         .init();
 }

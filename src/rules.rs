@@ -87,15 +87,17 @@ impl Wanted {
         if !self.files.is_empty() && read.skipped.len() >= self.files.len() {
             tracing::warn!("none of the rules given are for Kubernetes audit logs or Falco");
         }
-        let named: Vec<String> = self.tuning.named().map(str::to_owned).collect();
         let engine = rules::assemble(read, self.settings, &self.tuning)
             .map_err(|reason| Failure::usage(anyhow!("the configuration cannot be used: {reason}")))?;
-        for glob in named {
-            if let Some(problem) = unmatched(&glob, &engine) {
-                tracing::warn!("the configuration says something about detectors, but {problem}");
-            }
-        }
+        warn(&self.tuning, &engine);
         Ok(engine)
+    }
+}
+
+/// Warns of what a configuration says in vain.
+fn warn(tuning: &Tuning, engine: &Engine) {
+    for problem in tuning.named().filter_map(|glob| unmatched(glob, engine)) {
+        tracing::warn!("the configuration says something about detectors, but {problem}");
     }
 }
 

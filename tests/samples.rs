@@ -1,6 +1,7 @@
 //! The samples through the real program: what it finds is what is written beside them.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test samples` writes the alerts anew; the diff is for a person to read.
+#![allow(clippy::unwrap_used)] // a test may fail
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

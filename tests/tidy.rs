@@ -1,5 +1,6 @@
 //! House rules, held by code: where `unsafe` may stand, what licences may come in, which pages are generated, how long a
 //! function may be.
+#![allow(clippy::unwrap_used)] // a test may fail
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

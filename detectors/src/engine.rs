@@ -4,7 +4,7 @@ use crate::alert::Alert;
 use crate::correlate::{self, Correlator, StepBuilder};
 use crate::event::time::Nanos;
 use crate::event::{Event, Stream};
-use crate::facts::Parts;
+use crate::facts::{Needs, Parts};
 use crate::index::{self, Mask};
 use crate::level::Level;
 use crate::program::{Expr, Field, Memo, Tests};
@@ -21,6 +21,8 @@ pub struct Engine {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     detectors: Vec<Detector>,
+    /// Damaged events on which detectors could not decide are alerts.
+    pub(crate) partial_events: bool,
     range: (Option<Nanos>, Option<Nanos>),
     /// Programs by stream, and those whose conditions name `stage` and so see every record.
     pub(crate) audit_programs: Mask,
@@ -39,6 +41,8 @@ pub(crate) struct Program {
     pub(crate) feeds: Vec<Feed>,
     /// False if it only feeds correlations.
     pub(crate) alerts: bool,
+    /// The audit level below which it cannot be told.
+    pub(crate) needs: Needs,
 }
 
 /// Matches that are passed over.
@@ -61,6 +65,8 @@ impl Exempt {
 pub(crate) struct Feed {
     pub(crate) builder: StepBuilder,
     pub(crate) fields: Vec<Field>,
+    /// Matches of which one holds are no steps.
+    pub(crate) exceptions: Vec<Exempt>,
 }
 
 /// What a listing says of a detector.
@@ -91,6 +97,8 @@ pub(crate) struct Assembly {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     pub(crate) detectors: Vec<Detector>,
+    /// Damaged events on which detectors could not decide are alerts.
+    pub(crate) partial_events: bool,
 }
 
 /// Where the first byte of a piece of input lies.
@@ -161,7 +169,9 @@ impl Engine {
         };
         let names_stage = |rule: &DetectorRule| {
             let mut found = false;
-            parts.tests.visit(&rule.condition, &mut |test| found |= parts.tests.name(test.field) == "stage");
+            parts.tests.visit(&rule.condition, &mut |test| {
+                found |= parts.tests.name(test.field).eq_ignore_ascii_case("stage")
+            });
             found
         };
         Engine {
@@ -173,6 +183,7 @@ impl Engine {
             programs: parts.programs,
             correlations: parts.correlations,
             detectors: parts.detectors,
+            partial_events: parts.partial_events,
             range: (None, None),
         }
     }
@@ -215,6 +226,21 @@ impl Engine {
     /// How many programs there are.
     pub(crate) fn programs(&self) -> usize {
         self.programs.len()
+    }
+
+    /// The audit level that a condition needs: that of the facts and bodies that it asks for.
+    pub(crate) fn needs(tests: &Tests, condition: &Expr) -> Needs {
+        let mut needs = Needs::Metadata;
+        tests.visit(condition, &mut |test| {
+            let of = match test.field {
+                Field::Fact(id) => crate::facts::get(id).needs,
+                _ if test.text.to_ascii_lowercase().starts_with("requestobject") => Needs::Request,
+                _ if test.text.to_ascii_lowercase().starts_with("responseobject") => Needs::RequestResponse,
+                _ => Needs::Metadata,
+            };
+            needs = needs.max(of);
+        });
+        needs
     }
 
     /// The programs that are not refuted by what `parts` shows of the event.

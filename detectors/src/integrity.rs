@@ -28,13 +28,24 @@ pub(crate) fn partial_event(
     evidence: Evidence,
 ) -> Found {
     let engine = case.engine;
-    let names: Vec<&str> =
-        unknown.iter().take(SHOWN).map(|index| engine.detectors()[*index as usize].name.as_str()).collect();
+    let named = |hidden: bool| -> Vec<&str> {
+        let detectors = unknown.iter().map(|index| &engine.detectors()[*index as usize]);
+        detectors
+            .filter(|detector| hidden || !detector.hidden)
+            .map(|detector| detector.name.as_str())
+            .collect()
+    };
+    let mut names = named(false);
+    if names.is_empty() {
+        names = named(true); // only what correlations count
+    }
+    let hidden = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
     let mut causes = case.event.damage.names();
     if case.truncated() {
         causes.push("truncated by the API server");
     }
-    let more = match unknown.len().saturating_sub(SHOWN) {
+    let more = match hidden {
         0 => String::new(),
         more => format!(" and {more} more"),
     };

@@ -6,15 +6,15 @@ use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Evidence};
 use crate::correlate;
-use crate::engine::{Emitted, Engine, Feed, Found, Program, Step};
+use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
 use crate::event::{Event, Stream, Top};
+use crate::facts::Needs;
 use crate::index::Mask;
 use crate::integrity;
 use crate::level::Level;
 use crate::program::{Field, Memo, Template};
-use crate::redact;
 use crate::report::{self, Verdict};
 use crate::scan::Node;
 use crate::tally::Tally;
@@ -73,6 +73,15 @@ pub(crate) fn client_names(event: &Event<'_>) -> (String, String) {
     (shown("actor.user"), shown("actor.ip"))
 }
 
+/// What the event's level lets facts see; a level that nobody knows lets them see all.
+fn audit_level(event: &Event<'_>) -> Needs {
+    match event.raw(Top::Level) {
+        Some(b"None" | b"Metadata") => Needs::Metadata,
+        Some(b"Request") => Needs::Request,
+        _ => Needs::RequestResponse,
+    }
+}
+
 /// One event on its way through the programs.
 pub(crate) struct Case<'c, 'a> {
     pub(crate) engine: &'c Engine,
@@ -107,7 +116,13 @@ impl<'a> Case<'_, 'a> {
         for index in &unknown {
             *tally.blind.entry(*index).or_default() += 1;
         }
-        if !unknown.is_empty() && (self.event.damage.any() || self.truncated()) {
+        let damaged = self.event.damage.any() || self.truncated();
+        if engine.partial_events && damaged {
+            // What the level alone makes unknown is no damage.
+            let level = audit_level(self.event);
+            unknown.retain(|index| engine.programs[*index as usize].needs <= level);
+        }
+        if engine.partial_events && damaged && !unknown.is_empty() {
             let shared = shared.get_or_insert_with(|| self.share());
             out.push(Emitted::Alert(Box::new(integrity::partial_event(
                 self,
@@ -129,7 +144,7 @@ impl<'a> Case<'_, 'a> {
     fn share(&self) -> Shared {
         let audit = self.event.stream == Stream::Audit;
         let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
-        let audit_id = || self.event.text(Top::AuditId).map(|id| report::bounded(&id));
+        let audit_id = || self.event.text(Top::AuditId).map(|id| report::named(&id));
         Shared {
             identity: identity::of(self.event),
             evidence: Evidence {
@@ -152,19 +167,24 @@ impl<'a> Case<'_, 'a> {
         memo: &mut Memo<'a>,
         out: &mut Vec<Emitted>,
     ) {
-        let tests = &self.engine.tests;
-        let mut exempt = program.exceptions.iter().filter(|exempt| exempt.covers(self.time));
-        if exempt.any(|exempt| tests.eval(&exempt.when, self.event, memo) == Tri::True) {
+        if self.is_exempt(&program.exceptions, memo) {
             return;
         }
         for feed in &program.feeds {
-            out.extend(self.step(feed, shared, memo).map(Emitted::Step));
+            if !self.is_exempt(&feed.exceptions, memo) {
+                out.extend(self.step(feed, shared, memo).map(Emitted::Step));
+            }
         }
         if program.alerts {
             let alert = self.alert(program, shared, memo);
             let time = self.time.unwrap_or_default();
             out.push(Emitted::Alert(Box::new(Found { time, detector: index, alert })));
         }
+    }
+
+    fn is_exempt(&self, exceptions: &[Exempt], memo: &mut Memo<'a>) -> bool {
+        let mut exempt = exceptions.iter().filter(|exempt| exempt.covers(self.time));
+        exempt.any(|exempt| self.engine.tests.eval(&exempt.when, self.event, memo) == Tri::True)
     }
 
     fn step(&self, feed: &Feed, shared: &Shared, memo: &mut Memo<'a>) -> Option<Step> {
@@ -179,7 +199,9 @@ impl<'a> Case<'_, 'a> {
             let value = self.engine.tests.value(feed.fields[field], self.event, memo);
             match value.display() {
                 text if text.is_empty() => Value::Absent,
-                text => Value::Text(Cow::Owned(redact::scrub(&text).into_owned())),
+                text => {
+                    Value::Text(Cow::Owned(report::clean(self.engine.tests.name(feed.fields[field]), &text)))
+                }
             }
         })
     }
@@ -188,12 +210,12 @@ impl<'a> Case<'_, 'a> {
         let about = &program.rule.about;
         let tests = &self.engine.tests;
         let shown = |field: Field, memo: &mut Memo<'a>| {
-            report::bounded(&tests.value(field, self.event, memo).display())
+            report::clean(tests.name(field), &tests.value(field, self.event, memo).display())
         };
         let facts = about.message.iter().flat_map(Template::fields);
         let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
         let message = match &about.message {
-            Some(template) => redact::scrub(&template.render(tests, self.event, memo)).into_owned(),
+            Some(template) => template.render_clean(tests, self.event, memo, report::clean),
             None => self.plain_message(&about.title),
         };
         let verdict = Verdict {

@@ -11,13 +11,13 @@ use regex::{Captures, Regex, RegexSet};
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
 
-/// Each pattern keeps its first group before, and its second group after, what is replaced.
-const PATTERNS: &[&str] = &[
+/// Credentials by their own form. Each pattern keeps its first group before, and its second group after, what is replaced.
+const TOKENS: &[&str] = &[
     // PEM blocks, also cut ones and those with escaped newlines
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)",
     // JSON web tokens
     r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*",
-    // cloud and vendor keys by prefix: AWS, Google, GitHub, GitLab, Slack, Stripe, npm, OpenAI-style, Azure SAS signatures
+    // cloud and vendor keys by prefix: AWS, Google, GitHub, GitLab, Slack, Stripe, npm, Vault
     r"\b(?:AKIA|ASIA|AGPA|AROA|AIDA)[A-Z0-9]{12,}\b",
     r"\bAIza[A-Za-z0-9_-]{30,}",
     r"\bya29\.[A-Za-z0-9_-]{10,}",
@@ -28,38 +28,86 @@ const PATTERNS: &[&str] = &[
     r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{10,}",
     r"\bnpm_[A-Za-z0-9]{30,}",
     r"\bhv[bs]\.[A-Za-z0-9_-]{16,}",
+    r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(@)",
+];
+
+/// Credentials by what stands before them, in commands, URIs and other free text.
+const PHRASES: &[&str] = &[
     r"\bsk-[A-Za-z0-9_-]{20,}",
     r"(?i)(\bsig=)[^&\s]{16,}",
-    // HTTP credentials
-    r"(?i)(\b(?:Bearer|Basic)(?:\s|%20|\+)+)[A-Za-z0-9._~+/=-]{4,}",
-    r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(@)",
+    r"(?i)(\bBearer(?:\s|%20|\+)+)[A-Za-z0-9._~+/=-]{4,}",
+    r#"(?i)(\bAuthorization["']?\s*[:=]\s*["']?(?:(?:Basic|Bearer|Digest|Token)\s+)?)[^\s"']+"#,
+    r"(?i)(\bBasic\s+)[A-Za-z0-9+/]{8,}={1,2}",
     // name=value and name: value
-    r#"(?i)([\w.-]*(?:passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*["']?\s?(?:=|%3[dD]|:)\s?["']?)[^\s"'&;|]+"#,
-    // --name value
+    r#"(?i)([\w.-]*(?:pass|passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?["']?\s?(?:=|%3[dD]|:)\s?["']?)[^\s"'&;|]+"#,
+    r#"(?i)([\w.-]*(?:secret|token|api|access|private)[\w.-]*(?:_?key|_id|_token)["']?\s?(?:=|%3[dD]|:|\s)\s?["']?)[^\s"'&;|]{8,}"#,
+    // --name value, and names of secrets that need no dash
     r#"(?i)(--?(?:[\w-]*(?:password|passwd|passphrase|secret|token|api-?key|access-?key))\s+["']?)[^\s"'&;|-][^\s"'&;|]*"#,
+    r"(--from-literal[= ][^=\s]+=)\S+",
+    r"(\bvault\s+login\s+(?:-[\w-]+(?:=\S+)?\s+)*)[^\s-]\S*",
+    r"(\bsshpass\s+-p\s+)\S+",
+    r"(\bredis-cli\b[^|;&]*?\s-a\s+)\S+",
+    r"(\bldap\w+\b[^|;&]*?\s-w\s+)\S+",
     // curl -u user:password
     r#"((?:^|\s)(?:-u|--user)[\s=]?["']?[^\s:"']+:)[^\s"']+"#,
     // mysql -pvalue
-    r"((?:^|\s)-p)[^\s=][^\s]*",
+    r"((?:^|\s)-p)([^\s=/][^\s]*)",
 ];
 
-static SET: LazyLock<RegexSet> =
-    LazyLock::new(|| RegexSet::new(PATTERNS).expect("the patterns are constants and tested"));
-static EACH: LazyLock<Vec<Regex>> = LazyLock::new(|| {
-    PATTERNS.iter().map(|p| Regex::new(p).expect("the patterns are constants and tested")).collect()
-});
+/// Options of everyday programs that begin as `-pVALUE` does.
+const NO_PASSWORDS: [&str; 16] = [
+    "erm", "ass", "rint", "rint0", "rintf", "rune", "ath", "ort", "roto", "id", "idfile", "eer", "refix",
+    "ipe", "od", "olicy",
+];
 
-/// Replaces credentials in `text` by [`REDACTED`].
-pub fn scrub(text: &str) -> Cow<'_, str> {
-    let mut text = Cow::Borrowed(text);
-    for pattern in SET.matches(&text.clone()) {
-        let replaced = EACH[pattern].replace_all(&text, |found: &Captures<'_>| {
-            let kept = |group| found.get(group).map_or("", |kept| kept.as_str());
-            format!("{}{REDACTED}{}", kept(1), kept(2))
-        });
-        text = Cow::Owned(replaced.into_owned());
+/// Patterns, as a set and one by one.
+struct Patterns {
+    set: RegexSet,
+    each: Vec<Regex>,
+}
+
+impl Patterns {
+    fn new(patterns: &[&str]) -> Patterns {
+        let one = |p: &&str| Regex::new(p).expect("the patterns are constants and tested");
+        Patterns {
+            set: RegexSet::new(patterns).expect("the patterns are constants and tested"),
+            each: patterns.iter().map(one).collect(),
+        }
     }
-    text
+
+    fn replace<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut out = Cow::Borrowed(text);
+        for pattern in self.set.matches(text) {
+            let replaced = self.each[pattern].replace_all(&out, replacement);
+            out = Cow::Owned(replaced.into_owned());
+        }
+        out
+    }
+}
+
+fn replacement(found: &Captures<'_>) -> String {
+    let kept = |group| found.get(group).map_or("", |kept| kept.as_str());
+    match kept(2) {
+        word if kept(1).ends_with("-p") && NO_PASSWORDS.contains(&word) => found[0].to_owned(),
+        _ if kept(1).ends_with("-p") => format!("{}{REDACTED}", kept(1)),
+        after => format!("{}{REDACTED}{after}", kept(1)),
+    }
+}
+
+static BY_FORM: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(TOKENS));
+static BY_PHRASE: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(PHRASES));
+
+/// Replaces what is a credential by its own form. For names: words in them mean nothing.
+pub fn tokens(text: &str) -> Cow<'_, str> {
+    BY_FORM.replace(text)
+}
+
+/// Replaces credentials in free text by [`REDACTED`].
+pub fn scrub(text: &str) -> Cow<'_, str> {
+    match BY_FORM.replace(text) {
+        Cow::Borrowed(text) => BY_PHRASE.replace(text),
+        Cow::Owned(text) => Cow::Owned(BY_PHRASE.replace(&text).into_owned()),
+    }
 }
 
 /// A request URI for showing: commands joined and scrubbed, other query values scrubbed, the path scrubbed.
@@ -126,6 +174,19 @@ mod tests {
             ("t=eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln end", "t=[redacted] end"),
             ("a -----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY----- b", "a [redacted] b"),
             ("curl -u dana:pw https://x/", "curl -u dana:[redacted] https://x/"),
+            ("sshpass -p hunter2 ssh db", "sshpass -p [redacted] ssh db"),
+            ("DB_PASS=hunter2 ./run", "DB_PASS=[redacted] ./run"),
+            (
+                "kubectl create secret generic x --from-literal=k=v",
+                "kubectl create secret generic x --from-literal=k=[redacted]",
+            ),
+            (
+                "aws configure set aws_secret_access_key abcdefgh12345",
+                "aws configure set aws_secret_access_key [redacted]",
+            ),
+            ("redis-cli -h db -a hunter2 ping", "redis-cli -h db -a [redacted] ping"),
+            ("vault login s.abc", "vault login [redacted]"),
+            ("curl -H 'Authorization: Basic aGk6aG8=' x", "curl -H 'Authorization: Basic [redacted]' x"),
         ] {
             assert_eq!(scrub(text), expected);
         }
@@ -140,6 +201,8 @@ mod tests {
             "/api/v1/namespaces/shop/serviceaccounts/ci/token",
             "cat /var/run/secrets/kubernetes.io/serviceaccount/token",
             "kubectl/v1.34.0 (linux/amd64) kubernetes/abcdef0",
+            "Basic Interactive Reconnaissance",
+            "find / -perm -4000 -print",
         ] {
             assert_eq!(scrub(text), text);
         }

@@ -68,7 +68,7 @@ pub(crate) fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, eviden
     let mut tags = verdict.tags.to_vec();
     let falco = event.stream == Stream::Falco;
     if falco {
-        tags.extend(texts(event.node(Top::Tags)).take(64).map(|tag| bounded(&tag)));
+        tags.extend(texts(event.node(Top::Tags)).take(64).map(|tag| named(&tag)));
         tags.sort_unstable();
         tags.dedup();
     }
@@ -87,7 +87,7 @@ pub(crate) fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, eviden
         cluster: event.settings.cluster.clone(),
         k8s: (!falco).then(|| request(event)),
         evidence: vec![evidence],
-        hostname: falco.then(|| event.text(Top::Hostname).map(|h| bounded(&h))).flatten(),
+        hostname: falco.then(|| event.text(Top::Hostname).map(|h| named(&h))).flatten(),
         partial: event.damage.any().then_some(true),
         approximate: None,
         steps: None,
@@ -107,7 +107,7 @@ fn source(event: &Event<'_>) -> String {
         Stream::Audit => "k8s_audit".to_owned(),
         Stream::Falco => match event.text(Top::Source).as_deref() {
             None | Some("" | "syscalls") => "syscall".to_owned(),
-            Some(source) => bounded(source),
+            Some(source) => named(source),
         },
     }
 }
@@ -115,20 +115,50 @@ fn source(event: &Event<'_>) -> String {
 /// A fact's value as text; nothing if it is absent or unknown.
 pub(crate) fn shown(event: &Event<'_>, fact: &str) -> String {
     let value = facts::find(fact).map_or(Value::Absent, |id| facts::get(id).value(event));
-    bounded(&value.display())
+    clean(fact, &value.display())
 }
 
-/// Scrubs and bounds a value.
+/// Facts that are free text, in which a credential may stand by accident. All others are names and numbers.
+const FREE: [&str; 13] = [
+    "exec.command",
+    "exec.argv",
+    "exec.words",
+    "target.uri",
+    "target.path",
+    "proxy.path",
+    "actor.agent",
+    "outcome.message",
+    "falco.cmdline",
+    "falco.output",
+    "falco.file",
+    "pod.command",
+    "psa.violations",
+];
+
+/// What may be shown of a fact's or path's value: names lose nothing but what is a credential by its own form.
+pub(crate) fn clean(field: &str, value: &str) -> String {
+    if facts::find(field).is_some() && !FREE.contains(&field) { named(value) } else { bounded(value) }
+}
+
+/// Bounds a name. Words in it that look like `token:` mean nothing.
+pub(crate) fn named(text: &str) -> String {
+    cut(&redact::tokens(text))
+}
+
+/// Scrubs and bounds free text.
 pub(crate) fn bounded(text: &str) -> String {
-    let scrubbed = redact::scrub(text);
-    match scrubbed.char_indices().nth(LONGEST_FIELD) {
-        Some((end, _)) => format!("{}...", &scrubbed[..end]),
-        None => scrubbed.into_owned(),
+    cut(&redact::scrub(text))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_FIELD) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
 fn text(node: Option<Node<'_>>) -> String {
-    node.and_then(Node::text).map(|t| bounded(&t)).unwrap_or_default()
+    node.and_then(Node::text).map(|t| named(&t)).unwrap_or_default()
 }
 
 fn texts(list: Option<Node<'_>>) -> impl Iterator<Item = Cow<'_, str>> {
@@ -137,7 +167,7 @@ fn texts(list: Option<Node<'_>>) -> impl Iterator<Item = Cow<'_, str>> {
 
 fn request(event: &Event<'_>) -> Request {
     let object = event.object_ref();
-    let ips: Vec<String> = texts(event.node(Top::SourceIps)).take(32).map(|ip| bounded(&ip)).collect();
+    let ips: Vec<String> = texts(event.node(Top::SourceIps)).take(32).map(|ip| named(&ip)).collect();
     let client = shown(event, "actor.ip");
     let forwarded = ips.iter().rposition(|ip| *ip == client).unwrap_or(0);
     let group = text(object.group);
@@ -149,11 +179,11 @@ fn request(event: &Event<'_>) -> Request {
         namespace: text(object.namespace),
         name: shown(event, "target.name"),
         user: text(event.user().username),
-        groups: texts(event.user().groups).take(64).map(|g| bounded(&g)).collect(),
+        groups: texts(event.user().groups).take(64).map(|g| named(&g)).collect(),
         impersonated: event.impersonated().map(|user| text(user.username)),
         client_ip: (!client.is_empty()).then_some(client),
         forwarded_ips: ips[..forwarded].to_vec(),
-        user_agent: text(event.node(Top::UserAgent)),
+        user_agent: event.text(Top::UserAgent).map(|agent| bounded(&agent)).unwrap_or_default(),
         code: event.node(Top::ResponseStatus).and_then(|s| s.get("code")).and_then(code),
         decision: event.annotation("authorization.k8s.io/decision").map(|d| text(Some(d))),
         outcome: match shown(event, "outcome").as_str() {
@@ -185,8 +215,8 @@ fn audit_fields(event: &Event<'_>) -> BTreeMap<String, String> {
         ("ka.response.code", shown(event, "outcome.code")),
         ("ka.auth.decision", text(event.annotation("authorization.k8s.io/decision"))),
         ("ka.auth.reason", text(event.annotation("authorization.k8s.io/reason"))),
-        ("ka.sourceips", bounded(&ips.join(","))),
-        ("ka.useragent", text(event.node(Top::UserAgent))),
+        ("ka.sourceips", named(&ips.join(","))),
+        ("ka.useragent", event.text(Top::UserAgent).map(|agent| bounded(&agent)).unwrap_or_default()),
         ("ka.uri", bounded(&uri)),
         ("ka.auditid", text(event.node(Top::AuditId))),
     ];
@@ -223,8 +253,13 @@ fn scalar(node: Node<'_>) -> String {
         Some(text) => text.into_owned(),
         None if node.is_null() => String::new(),
         None => match node.items().next() {
-            Some(_) => node.items().take(64).map(scalar).collect::<Vec<_>>().join(","),
-            None => String::from_utf8_lossy(node.raw()).into_owned(),
+            Some(_) => node.items().take(64).map(plain).collect::<Vec<_>>().join(","),
+            None => plain(node),
         },
     }
+}
+
+/// A value that is shown as it is written if it is no text: nothing is followed into its depth.
+fn plain(node: Node<'_>) -> String {
+    node.text().map_or_else(|| String::from_utf8_lossy(node.raw()).into_owned(), Cow::into_owned)
 }

@@ -117,19 +117,19 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
             alerts: !rule.about.hidden
                 && globs.alerts(&name, level.unwrap_or(rule.about.level), &rule.grades),
             level,
-            exceptions: exceptions
-                .iter()
-                .filter(|(g, _)| g.is_match(&name))
-                .map(|(_, exempt)| exempt.clone())
-                .collect(),
+            exceptions: exempt(&exceptions, &name),
             feeds: Vec::new(),
+            needs: Engine::needs(&rules.tests, &rule.condition),
             rule,
         });
     }
-    feed(&correlations, &mut programs, &mut rules);
-    detectors.push(integrity_detector(globs.level(integrity::PARTIAL_EVENT)));
+    feed(&correlations, &mut programs, &mut rules, &exceptions);
+    let partial = integrity_detector(globs.level(integrity::PARTIAL_EVENT));
+    let partial_events = globs.alerts(&partial.name, partial.level, &[]);
+    detectors.push(partial);
     correlate::Correlator::new(correlations.clone(), correlate::BUDGET)?;
-    Ok(Engine::new(Assembly { settings, tests: rules.tests, programs, correlations, detectors }))
+    let tests = rules.tests;
+    Ok(Engine::new(Assembly { settings, tests, programs, correlations, detectors, partial_events }))
 }
 
 fn integrity_detector(level: Option<Level>) -> Detector {
@@ -279,8 +279,18 @@ fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Opt
     rule.rules.iter().enumerate().map(member).collect()
 }
 
-/// Tells each program what correlations take from its matches.
-fn feed(correlations: &[correlate::Rule], programs: &mut [Program], rules: &mut Rules) {
+/// The exceptions that name a detector.
+fn exempt(exceptions: &[(Regex, Exempt)], name: &str) -> Vec<Exempt> {
+    exceptions.iter().filter(|(glob, _)| glob.is_match(name)).map(|(_, exempt)| exempt.clone()).collect()
+}
+
+/// Tells each program what correlations take from its matches. An exception for a correlation is one for its events.
+fn feed(
+    correlations: &[correlate::Rule],
+    programs: &mut [Program],
+    rules: &mut Rules,
+    exceptions: &[(Regex, Exempt)],
+) {
     let mut fields = HashMap::new();
     for (detector, uses) in correlate::subscriptions(correlations) {
         for (rule, member) in uses {
@@ -290,6 +300,7 @@ fn feed(correlations: &[correlate::Rule], programs: &mut [Program], rules: &mut 
             programs[detector as usize].feeds.push(Feed {
                 builder: StepBuilder::new(correlations, rule, member),
                 fields: names.iter().map(resolve).collect(),
+                exceptions: exempt(exceptions, &correlations[rule as usize].name),
             });
         }
     }

@@ -6,14 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use memchr::memmem;
-
 use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
 use crate::event::record::{self, Nature};
 use crate::event::time::{self, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
-use crate::facts::Parts;
+use crate::facts::{self, Parts};
 use crate::index::{self, Lookup, Mask, Table};
 use crate::judge::{self, Case};
 use crate::program::Memo;
@@ -71,12 +69,23 @@ const FORMATS: [Format; 7] = [
     Format::Unrecognized,
 ];
 
-/// How a record reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Via {
-    Itself,
-    List,
-    Carrier,
+/// How a record reached us. One list and one carrier are looked into, in either order, and no more: depth is the sender's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Via {
+    listed: bool,
+    carried: bool,
+}
+
+impl Via {
+    const ITSELF: Via = Via { listed: false, carried: false };
+
+    fn listed(self) -> Via {
+        Via { listed: true, ..self }
+    }
+
+    fn carried(self) -> Via {
+        Via { carried: true, ..self }
+    }
 }
 
 /// A record's place: what evidence says of it.
@@ -130,7 +139,7 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, None, Via::Itself, out) {
+            if !self.document(&marks, health, place, None, Via::ITSELF, out) {
                 open = Some(start);
                 break;
             }
@@ -148,7 +157,7 @@ impl<'e> Worker<'e> {
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
         };
         let place = Place { input, offset, length, bytes };
-        let via = if listed { Via::List } else { Via::Itself };
+        let via = Via { listed, carried: false };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
         if extent == Extent::Fragment {
@@ -169,16 +178,15 @@ impl<'e> Worker<'e> {
         via: Via,
         out: &mut Vec<Emitted>,
     ) -> bool {
-        let Some(start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
+        let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
+        if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") {
+            start += 3;
+        }
         let doc = Doc::new(place.bytes, marks);
         let damage = damage_of(place.bytes, health, framed);
-        match place.bytes[start] {
-            b'{' | b'[' => {}
-            0xEF if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") => {}
-            _ => {
-                self.prefixed(place, damage, out);
-                return true;
-            }
+        if !matches!(place.bytes.get(start), Some(b'{' | b'[')) {
+            self.prefixed(place, damage, out);
+            return true;
         }
         let engine = self.engine;
         let mut at = start as u32;
@@ -214,19 +222,34 @@ impl<'e> Worker<'e> {
     /// A line that begins with no bracket: a CRI prefix and a value, or no JSON at all.
     fn prefixed(&mut self, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
         match record::payload(place.bytes) {
-            Some(inner) => self.carry(inner, place, damage, out),
+            Some(inner) => self.carry(inner, place, damage, Via::ITSELF.carried(), out),
             None => self.bad(place),
         }
     }
 
-    /// Judges a value inside a carrier.
-    fn carry(&mut self, inner: &[u8], place: Place<'_>, mut damage: Damage, out: &mut Vec<Emitted>) {
+    /// Judges the values inside a carrier. The evidence is the whole carrier.
+    fn carry(
+        &mut self,
+        inner: &[u8],
+        place: Place<'_>,
+        mut damage: Damage,
+        via: Via,
+        out: &mut Vec<Emitted>,
+    ) {
         let mut marks = std::mem::take(&mut self.carried);
         let health = marks.mark(inner);
         damage.control |= health.control;
-        if let Some(value) = Doc::new(inner, &marks).root() {
-            damage.cut |= !value.complete();
-            self.value(value, place, damage, Via::Carrier, out);
+        let doc = Doc::new(inner, &marks);
+        let mut at = 0;
+        while let Some(value) = doc.value_from(at) {
+            let damage = Damage { cut: damage.cut | !value.complete(), ..damage };
+            self.value(value, place, damage, via, out);
+            let rest = &inner[value.end() as usize..];
+            let gap = rest.iter().take_while(|b| blank(**b) || **b == b',').count();
+            if !matches!(rest.get(gap), Some(b'{' | b'[')) {
+                break;
+            }
+            at = value.end() + gap as u32;
         }
         self.carried = marks;
     }
@@ -235,16 +258,16 @@ impl<'e> Worker<'e> {
     fn value(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         match value.kind() {
             Kind::Object => self.object(Event::skim(value, &self.engine.settings), place, damage, via, out),
-            Kind::Array if via != Via::List => self.items(value, place, damage, out),
+            Kind::Array if !via.listed => self.items(value, place, damage, via, out),
             _ => self.unrecognized(value, place),
         }
     }
 
-    fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
+    fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         for item in list.items() {
             let mut damage = damage;
             damage.cut |= !item.complete();
-            self.value(item, place.part(item), damage, Via::List, out);
+            self.value(item, place.part(item), damage, via.listed(), out);
         }
     }
 
@@ -260,23 +283,25 @@ impl<'e> Worker<'e> {
         match (record::nature(&event), via) {
             (Nature::Audit, via) => {
                 self.counts.count(match via {
-                    Via::Itself => Format::Audit,
-                    Via::List => Format::AuditList,
-                    Via::Carrier => Format::AuditCarried,
+                    Via { carried: true, .. } => Format::AuditCarried,
+                    Via { listed: true, .. } => Format::AuditList,
+                    Via::ITSELF => Format::Audit,
                 });
                 self.audit(&event, place, via, out);
             }
             (Nature::Falco, via) => {
-                self.counts.count(if via == Via::Itself { Format::Falco } else { Format::FalcoCarried });
+                self.counts.count(if via == Via::ITSELF { Format::Falco } else { Format::FalcoCarried });
                 event.stream = Stream::Falco;
                 self.falco(&event, place, out);
             }
             (Nature::LapwingAlert, _) => self.counts.count(Format::LapwingAlert),
-            (Nature::List, Via::Itself | Via::Carrier) => {
+            (Nature::List, Via { listed: false, .. }) => {
                 let items = event.node(Top::Items).expect("a list has items");
-                self.items(items, place, damage, out);
+                self.items(items, place, damage, via, out);
             }
-            (Nature::Carrier(key), Via::Itself | Via::List) => self.unwrap(&event, key, place, damage, out),
+            (Nature::Carrier(key), Via { carried: false, .. }) => {
+                self.unwrap(&event, key, place, damage, via.carried(), out);
+            }
             _ => self.unrecognized(event.root(), place),
         }
     }
@@ -288,15 +313,16 @@ impl<'e> Worker<'e> {
         key: Top,
         place: Place<'_>,
         damage: Damage,
+        via: Via,
         out: &mut Vec<Emitted>,
     ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
-            return self.object(Event::skim(node, event.settings), place, damage, Via::Carrier, out);
+            return self.object(Event::skim(node, event.settings), place, damage, via, out);
         }
         let text = node.text_so_far().unwrap_or_default();
         match record::payload(text.as_bytes()) {
-            Some(inner) => self.carry(inner, place, damage, out),
+            Some(inner) => self.carry(inner, place, damage, via, out),
             None => self.unrecognized(event.root(), place),
         }
     }
@@ -513,11 +539,12 @@ const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     begin(key, event);
     let object = event.object_ref();
-    let filled = |node: Option<Node<'_>>| u8::from(!spelled(node).is_empty());
+    let filled =
+        |node: Option<Node<'_>>| u8::from(node.and_then(Node::str_raw).is_some_and(|text| !text.is_empty()));
     let status = judge::status(event);
     let flags = filled(object.namespace)
         | filled(object.name) << 1
-        | u8::from(event.has(Top::ImpersonatedUser)) << 2
+        | u8::from(event.impersonated().is_some()) << 2
         | u8::from(may_be_dry_run(event)) << 3
         | u8::from(status.message) << 4;
     key.push(flags);
@@ -535,14 +562,10 @@ fn spelled(node: Option<Node<'_>>) -> &[u8] {
     node.map_or(b"", |node| node.str_raw().unwrap_or_else(|| node.raw()))
 }
 
-/// A dry run says so in the query or, for deletes, in the body. Being wrong here only costs a wider class.
+/// As facts see it: their class is no finer than this. The usual reads need no second look.
 fn may_be_dry_run(event: &Event<'_>) -> bool {
-    let verb = event.raw(Top::Verb).unwrap_or_default();
-    let reads = matches!(verb, b"get" | b"list" | b"watch");
-    let says = |node: Option<Node<'_>>| node.is_some_and(|n| memmem::find(n.raw(), b"dry").is_some());
-    !reads
-        && (says(event.node(Top::RequestUri))
-            || (verb.starts_with(b"delete") && says(event.node(Top::RequestObject))))
+    let reads = matches!(event.raw(Top::Verb), Some(b"get" | b"list" | b"watch"));
+    !reads && facts::action::may_be_dry_run(event)
 }
 
 /// User, impersonated user, user agent and addresses, as one key.
@@ -562,13 +585,12 @@ fn begin(key: &mut Vec<u8>, event: &Event<'_>) {
     key.push(u8::from(event.damage.any()));
 }
 
-/// Appends a field and a separator that no JSON text holds unescaped. A missing field differs from an empty one.
+/// Appends a field and its length, so that no two lists of fields give the same key. A missing field differs from an empty
+/// one.
 fn push(key: &mut Vec<u8>, field: Option<&[u8]>) {
-    if let Some(field) = field {
-        key.extend_from_slice(field);
-        key.push(0xFE);
-    }
-    key.push(0xFF);
+    let length = field.map_or(u32::MAX, |field| field.len() as u32);
+    key.extend_from_slice(&length.to_le_bytes());
+    key.extend_from_slice(field.unwrap_or_default());
 }
 
 fn and(live: &mut Mask, mask: &Mask) {
@@ -614,7 +636,7 @@ impl Counts {
         self.tally.levels[known.unwrap_or(AUDIT_LEVELS.len() - 1)] += 1;
         self.tally.partial += u64::from(event.damage.any());
         self.tally.missing_stage += u64::from(!event.has(Top::Stage));
-        self.tally.missing_version += u64::from(via != Via::List && !event.has(Top::ApiVersion));
+        self.tally.missing_version += u64::from(!via.listed && !event.has(Top::ApiVersion));
     }
 
     fn time(&mut self, time: Option<Nanos>) {

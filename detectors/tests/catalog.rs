@@ -1,4 +1,5 @@
 //! Every detector's own tests, and what holds for the catalogue as a whole.
+#![allow(clippy::unwrap_used)] // a test may fail
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! The engine against plainer versions of itself, on the events of all detectors' tests: with and without the index, in one
 //! piece and in many, itself, in lists and in carriers.
+#![allow(clippy::unwrap_used)] // a test may fail
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -94,7 +95,9 @@ proptest! {
     #[test]
     fn cuts_do_not_matter(mut cuts in prop::collection::vec(0..200_000_usize, 0..20)) {
         let lines: String = EVENTS.iter().take(200).flat_map(|event| [event.as_str(), "\n"]).collect();
-        cuts.iter_mut().for_each(|cut| *cut %= lines.len());
+        for cut in &mut cuts {
+            *cut %= lines.len();
+        }
         cuts.sort_unstable();
         let lines: String = lines.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
         prop_assert_eq!(judge(ENGINE.worker(), &lines, &cuts), judge(ENGINE.worker(), &lines, &[]));
@@ -138,7 +141,58 @@ fn mixture(a: usize, b: usize, mask: u16) -> String {
             event.insert(key, value);
         }
     }
+    // Nulls and values of the wrong type, where a careless reader sees something.
+    let path = [
+        ["objectRef", "namespace"],
+        ["objectRef", "name"],
+        ["responseStatus", "message"],
+        ["user", "groups"],
+    ];
+    let [outer, inner] = path[usize::from(mask % 4)];
+    let odd =
+        [serde_json::Value::Null, 5.into(), "".into(), serde_json::json!([null]), serde_json::json!({})];
+    if mask >> 8 & 3 == 3
+        && let Some(object) = event.get_mut(outer).and_then(serde_json::Value::as_object_mut)
+    {
+        object.insert(inner.to_owned(), odd[usize::from(mask >> 10) % odd.len()].clone());
+    }
+    if mask >> 4 & 15 == 15 {
+        let keys = [
+            "impersonatedUser",
+            "sourceIPs",
+            "annotations",
+            "userAgent",
+            "requestURI",
+            "level",
+            "stage",
+            "verb",
+        ];
+        event.insert(
+            keys[usize::from(mask >> 12) % keys.len()].to_owned(),
+            odd[usize::from(mask >> 9) % odd.len()].clone(),
+        );
+    }
     serde_json::Value::Object(event).to_string()
+}
+
+/// Depth is the sender's to choose, and never ours to follow.
+#[test]
+fn nesting_is_survived() {
+    let deep = |open: &str, close: &str, n: usize| format!("{}{}", open.repeat(n), close.repeat(n));
+    let falco = format!(
+        r#"{{"rule":"Terminal shell in container","priority":"Notice","output_fields":{{"proc.args":{}}}}}"#,
+        deep("[", "]", 100_000)
+    );
+    for text in [
+        deep(r#"{"event":{"items":["#, "]}}", 50_000),
+        deep(r#"{"event":"#, "}", 50_000),
+        deep(r#"{"items":["#, "]}", 50_000),
+        deep("[", "]", 1_000_000),
+        falco,
+    ] {
+        let mut emitted = Vec::new();
+        ENGINE.worker().lines(Origin { input: "x", offset: 0 }, text.as_bytes(), &mut emitted);
+    }
 }
 
 /// The alerts of one event, however it is wrapped.

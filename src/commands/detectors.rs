@@ -110,7 +110,11 @@ impl Shown {
             Some((rule.about, rule.grades.iter().map(|grade| grade.level).collect()))
         });
         let Some((about, grades)) = found else {
-            let hint = text::did_you_mean(name, names.iter().map(String::as_str));
+            let hint = if name.starts_with("integrity/") {
+                "; what is about the evidence itself is no rule (`detectors list` has its title)".to_owned()
+            } else {
+                text::did_you_mean(name, names.iter().map(String::as_str))
+            };
             return Err(Failure::usage(anyhow!("no rule is called `{name}`{hint}")));
         };
         let file = files.into_iter().rfind(|file| *file.name == *about.source);

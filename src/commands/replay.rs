@@ -139,15 +139,16 @@ impl Printer {
     fn print(&mut self, found: &Found) -> io::Result<()> {
         self.highest = self.highest.max(Some(found.alert.level));
         let sink = &mut self.sink;
-        let written = match (self.shared, self.at_end) {
-            (true, false) => self.line.aside(|| sink.write(&found.alert).and_then(|()| sink.flush())),
-            (shared, _) => {
-                if shared {
-                    self.line.clear();
-                    self.shared = false;
-                }
-                sink.write(&found.alert)
+        let written = if self.at_end {
+            if self.shared {
+                self.line.clear();
+                self.shared = false;
             }
+            sink.write(&found.alert)
+        } else {
+            // Whoever asked for alerts as they are found, from a pipe perhaps, waits for them.
+            let mut write = || sink.write(&found.alert).and_then(|()| sink.flush());
+            if self.shared { self.line.aside(write) } else { write() }
         };
         self.closed |= written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
         written

@@ -444,3 +444,114 @@ impl<W: Write> Rows<'_, W> {
         self.row(label, &format!("{}{approximate}", names.join(", ")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use detectors::rules::{self, Tuning};
+    use detectors::settings::Settings;
+    use detectors::tally::Tally;
+
+    use super::*;
+    use crate::source::plan::Note;
+
+    fn engine() -> Engine {
+        let settings = Settings::default();
+        rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap()
+    }
+
+    fn note(input: &str, reason: &str) -> Notes {
+        Notes { list: vec![Note { input: input.into(), reason: reason.into() }], total: 1 }
+    }
+
+    fn index(engine: &Engine, name: &str) -> u32 {
+        engine.detectors().iter().position(|detector| detector.name == name).unwrap() as u32
+    }
+
+    fn report(engine: &Engine, name: &str) -> Report {
+        let sample = Sample {
+            input: name.into(),
+            offset: 7,
+            length: 12,
+            keys: vec![name.into()],
+            sha256: "ab".repeat(32),
+        };
+        let activity = index(engine, "rbac/activity");
+        Report {
+            files: 2,
+            records: 1_005,
+            bytes: 2_000_000,
+            skipped: note(name, "a copy"),
+            damaged: note(name, "truncated"),
+            tally: Tally {
+                formats: [(Format::Audit, 1_000), (Format::Unrecognized, 2)].into(),
+                bad: 3,
+                levels: [0, 750, 0, 250, 0],
+                blind: [(activity, 5), (index(engine, "secret/_named-read"), 2)].into(),
+                samples: vec![sample],
+                ..Tally::default()
+            },
+            range: Some((0, 3_600 * time::SECOND)),
+            gaps: vec![(60 * time::SECOND, 960 * time::SECOND)],
+            actors: Top { names: vec![(name.into(), 900), (String::new(), 1)], approximate: true },
+            by_level: [(Level::High, 2)].into(),
+            by_detector: [(activity, 2)].into(),
+            elapsed: std::time::Duration::from_millis(500),
+            ..Report::default()
+        }
+    }
+
+    fn text(engine: &Engine, report: &Report, width: Option<usize>) -> String {
+        let mut out = Vec::new();
+        let summary = Summary { report, engine, alerts: true };
+        summary.text(Page { color: false, width }, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn it_reads_well() {
+        let engine = engine();
+        let text = text(&engine, &report(&engine, "eve"), None);
+        for line in [
+            "Files        2 read, 1 skipped, 1 damaged\n",
+            "Records      1,005 in 2.0 MB, 3 bad\n",
+            "Formats      audit events 1,000, unrecognised 2\n",
+            "Time         1970-01-01 00:00:00 to 1970-01-01 01:00:00 UTC (1 h)\n",
+            "Gaps         1 silence of more than 5 minutes\n",
+            "             1970-01-01 00:01:00 to 1970-01-01 00:16:00 (15 min)\n",
+            "Audit levels Metadata 75 %, RequestResponse 25 %\n",
+            "             rbac: activity 5\n",
+            "             secret: mass-get 2\n",
+            "Alerts       2: 2 high\n",
+            "Actors       eve 900, (none) 1 (approximate)\n",
+            "Damaged      1 input\n             eve: truncated\n",
+            "Not judged   3 broken or no JSON, 2 of another kind, for example\n",
+            "             eve@7, 12 bytes, keys eve, sha256 abababababababab\n",
+            "Took         0.50 s, 4.0 MB/s, 2,010 records/s\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_harm_a_terminal_or_a_line() {
+        let engine = engine();
+        let report = report(&engine, "e\x1b[2Jve\u{202e}\n\u{9b}x");
+        for width in [None, Some(60)] {
+            let text = text(&engine, &report, width);
+            assert!(text.chars().all(|c| c == '\n' || !text::is_hostile(c)), "{text:?}");
+        }
+        let json = Summary { report: &report, engine: &engine, alerts: true }.json().unwrap();
+        assert!(json.chars().all(|c| !text::is_hostile(c)));
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["actors"][0]["name"], "e\x1b[2Jve\u{202e}\n\u{9b}x");
+        assert_eq!(value["blind"]["detectors"]["secret/mass-get"], 2);
+    }
+
+    #[test]
+    fn lines_fit_the_page() {
+        let engine = engine();
+        let text =
+            text(&engine, &report(&engine, "system:serviceaccount:monitoring:metrics-gateway"), Some(72));
+        assert!(text.lines().all(|line| line.chars().count() <= 72), "{text}");
+    }
+}

@@ -44,7 +44,9 @@ fn shortened(alert: &Alert, limit: usize) -> Alert {
     alert.output_fields.values_mut().for_each(|value| clip(value, limit));
     for list in [Some(&mut alert.tags), alert.steps.as_mut()].into_iter().flatten() {
         list.truncate(limit);
-        list.iter_mut().for_each(|item| clip(item, limit * 2));
+        for item in list.iter_mut() {
+            clip(item, limit * 2);
+        }
     }
     alert.evidence.truncate(limit);
     alert.evidence.iter_mut().for_each(|evidence| {
@@ -68,7 +70,9 @@ fn shortened(alert: &Alert, limit: usize) -> Alert {
         }
         for list in [&mut request.groups, &mut request.forwarded_ips] {
             list.truncate(limit);
-            list.iter_mut().for_each(|item| clip(item, limit * 2));
+            for item in list.iter_mut() {
+                clip(item, limit * 2);
+            }
         }
     }
     alert

@@ -12,6 +12,8 @@ use crate::{text, view};
 /// Characters of a message that are shown; the whole is in the other forms.
 const LONGEST: usize = 1_000;
 const INDENT: &str = "    ";
+/// Stands between the parts of the last line. The space that cannot break keeps the dot from beginning a line.
+const SEPARATOR: &str = "\u{A0}· ";
 
 /// What is known of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +39,9 @@ impl Page {
     }
 
     fn paragraph(self, text: &str, style: Style, out: &mut impl Write) -> io::Result<()> {
-        let Some(width) = self.width else { return writeln!(out, "{INDENT}{}", self.painted(text, style)) };
-        let options = Options::new(width.max(40) - INDENT.len()).word_splitter(WordSplitter::NoHyphenation);
-        for line in textwrap::wrap(text, options) {
-            writeln!(out, "{INDENT}{}", self.painted(&line, style))?;
+        let width = self.width.map_or(usize::MAX, |width| width.max(40) - INDENT.len());
+        for line in textwrap::wrap(text, Options::new(width).word_splitter(WordSplitter::NoHyphenation)) {
+            writeln!(out, "{INDENT}{}", self.painted(&line.replace('\u{A0}', " "), style))?;
         }
         Ok(())
     }
@@ -83,7 +84,8 @@ fn clock(time: &str) -> String {
     }
 }
 
-/// Who from where, what and how it ended, which detector, and where it stands in the evidence.
+/// Who from where, what and how it ended, which detector, and where it stands in the evidence. What the sentence names
+/// already is not named again.
 fn context(alert: &Alert) -> String {
     let mut parts = vec![who(alert)];
     if let Some(request) = &alert.k8s {
@@ -111,23 +113,35 @@ fn context(alert: &Alert) -> String {
     }
     parts.retain(|part| !part.trim().is_empty());
     let parts: Vec<_> = parts.iter().map(|part| text::for_terminal(part)).collect();
-    parts.join(" · ")
+    parts.join(SEPARATOR)
+}
+
+/// A name, unless the sentence has it, as a word of its own.
+fn unless_said<'a>(name: &'a str, alert: &Alert) -> &'a str {
+    let sentence = view::message(alert);
+    let mut places = sentence.match_indices(name);
+    let alone = |at: usize| {
+        let joined = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        !joined(sentence[..at].chars().next_back()) && !joined(sentence[at + name.len()..].chars().next())
+    };
+    if places.any(|(at, _)| alone(at)) { "" } else { name }
 }
 
 fn who(alert: &Alert) -> String {
-    let mut who = view::actor(alert).to_owned();
-    if !view::impersonated(alert).is_empty() {
-        who = format!("{who} as {}", view::impersonated(alert));
+    let mut who = unless_said(view::actor(alert), alert).to_owned();
+    let impersonated = unless_said(view::impersonated(alert), alert);
+    if !impersonated.is_empty() {
+        who = format!("{who} as {impersonated}");
     }
-    match view::address(alert) {
-        "" => who,
+    match unless_said(view::address(alert), alert) {
+        "" => who.trim_start().to_owned(),
         address => format!("{who} from {address}").trim_start().to_owned(),
     }
 }
 
 /// `pods/exec shop/web-1`.
 fn object(alert: &Alert) -> String {
-    let place = match (view::namespace(alert), view::name(alert)) {
+    let place = match (unless_said(view::namespace(alert), alert), unless_said(view::name(alert), alert)) {
         ("", name) => name.to_owned(),
         (namespace, "") => format!("in {namespace}"),
         (namespace, name) => format!("{namespace}/{name}"),
@@ -155,8 +169,8 @@ mod tests {
             PLAIN,
             "2026-03-01 10:00:00Z  HIGH      Binding to cluster-admin\n    \
              mirel@corp.example bound User tariq@corp.example to cluster-admin\n    \
-             mirel@corp.example from 203.0.113.9 · create rbac.authorization.k8s.io/clusterrolebindings night-shift · \
-             allowed (201) · cluster prod · rbac/cluster-admin-binding · evidence/audit.log@18231\n",
+             from 203.0.113.9 · create rbac.authorization.k8s.io/clusterrolebindings night-shift · allowed (201) · \
+             cluster prod · rbac/cluster-admin-binding · evidence/audit.log@18231\n",
         );
     }
 
@@ -167,7 +181,7 @@ mod tests {
             Page { color: false, width: Some(72) },
             "2026-03-01 10:00:00Z  HIGH      Binding to cluster-admin\n    \
              mirel@corp.example bound User tariq@corp.example to cluster-admin\n    \
-             mirel@corp.example from 203.0.113.9 · create\n    \
+             from 203.0.113.9 · create\n    \
              rbac.authorization.k8s.io/clusterrolebindings night-shift · allowed\n    \
              (201) · cluster prod · rbac/cluster-admin-binding ·\n    \
              evidence/audit.log@18231\n",

@@ -54,15 +54,25 @@ fn falco(event: &Event<'_>, hash: &mut Fields) {
         hash.add(event.text(key));
     }
     let members = event.node(Top::OutputFields).into_iter().flat_map(Node::members);
-    let mut fields: Vec<_> = members
-        .map(|(key, value)| {
-            let raw = || String::from_utf8_lossy(value.raw());
-            (key.text().into_owned(), value.text().unwrap_or_else(raw).into_owned())
-        })
-        .collect();
+    let mut fields: Vec<_> = members.map(|(key, value)| (key.text().into_owned(), spelled(value))).collect();
     fields.sort_unstable();
     for (key, value) in fields {
         hash.add(Some(Cow::Owned(key)));
         hash.add(Some(Cow::Owned(value)));
+    }
+}
+
+/// A value as it counts for the identity: arrays item by item, so that blanks between them mean nothing.
+fn spelled(value: Node<'_>) -> String {
+    let plain = |node: Node<'_>| match node.text() {
+        Some(text) => format!("\"{text}\""),
+        None => String::from_utf8_lossy(node.raw()).into_owned(),
+    };
+    match value.text() {
+        Some(text) => text.into_owned(),
+        None => match value.items().next() {
+            Some(_) => value.items().map(plain).collect::<Vec<_>>().join(","),
+            None => plain(value),
+        },
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn pod_path(shape: &Shape<'_>) -> Option<&'static [&'static str]> {
 }
 
 /// True if the request may be a dry run, as far as routing keys tell: an event's class is no finer than this.
-fn may_be_dry_run(event: &Event<'_>) -> bool {
+pub(crate) fn may_be_dry_run(event: &Event<'_>) -> bool {
     let shape = Shape::of(event);
     let says = |key| event.node(key).is_some_and(|node| memchr::memmem::find(node.raw(), b"dry").is_some());
     (shape.stores() || shape.deletes()) && says(Top::RequestUri)

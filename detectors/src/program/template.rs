@@ -65,7 +65,18 @@ impl Template {
 
     /// Fills the holes from an event.
     pub fn render<'a>(&self, tests: &Tests, event: &Event<'a>, memo: &mut Memo<'a>) -> String {
-        self.fill(|field| shown(tests.value(field, event, memo)))
+        self.render_clean(tests, event, memo, |_, value| value.to_owned())
+    }
+
+    /// Fills the holes from an event with what `clean` leaves of each value, by the field's name.
+    pub fn render_clean<'a>(
+        &self,
+        tests: &Tests,
+        event: &Event<'a>,
+        memo: &mut Memo<'a>,
+        clean: impl Fn(&str, &str) -> String,
+    ) -> String {
+        self.fill(|field| clean(tests.name(field), &shown(tests.value(field, event, memo))))
     }
 
     /// Fills the holes with what `show` says.
