@@ -13,7 +13,7 @@
 # ONLY          a regular expression over the names in the tables: leave the other programs out
 #
 # What is not installed is left out: jq, rg, DuckDB (its command line or its Python module), rsigma
-# (`cargo install rsigma --no-default-features`), gzip, zstd, valgrind. Peak memory and processor time need GNU time (the
+# (`cargo install rsigma --locked`), gzip, zstd, valgrind. Peak memory and processor time need GNU time (the
 # Debian package `time`) or python3.
 
 # Backquotes are Markdown's, and $1 the inner shell's:
