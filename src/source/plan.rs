@@ -181,6 +181,9 @@ impl Search {
         }
         self.files.insert((metadata.dev(), metadata.ino()), name.clone());
         if !named {
+            if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("md")) {
+                return self.skip(path, "a text for people; name it to have it read");
+            }
             self.found.insert(self.plan.inputs.len());
         }
         let size = if metadata.is_file() { metadata.len() } else { 0 };
