@@ -44,7 +44,7 @@ pub struct Alert {
     /// Falco's host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// What was wrong with the record, if anything was.
+    /// True if something was wrong with the record's bytes: it was judged on what could be recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<bool>,
     /// True if memory bounds made a count inexact.

@@ -170,7 +170,7 @@ impl Engine {
         let names_stage = |rule: &DetectorRule| {
             let mut found = false;
             parts.tests.visit(&rule.condition, &mut |test| {
-                found |= parts.tests.name(test.field).eq_ignore_ascii_case("stage")
+                found |= parts.tests.name(test.field).eq_ignore_ascii_case("stage");
             });
             found
         };

@@ -68,7 +68,7 @@ pub(crate) fn is_judged(event: &Event<'_>) -> bool {
 pub(crate) fn client_names(event: &Event<'_>) -> (String, String) {
     let shown = |fact: &str| {
         let value = crate::facts::find(fact).map(|id| crate::facts::get(id).value(event));
-        value.map_or(String::new(), |value| value.display().into_owned())
+        value.map_or(String::new(), |value| report::named(&value.display()))
     };
     (shown("actor.user"), shown("actor.ip"))
 }

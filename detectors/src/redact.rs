@@ -97,6 +97,15 @@ fn replacement(found: &Captures<'_>) -> String {
 static BY_FORM: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(TOKENS));
 static BY_PHRASE: LazyLock<Patterns> = LazyLock::new(|| Patterns::new(PHRASES));
 
+/// True if a raw path leads to where secrets are kept: a Secret's data, tokens, values of environment variables, what
+/// kubectl last applied.
+pub fn is_secret_path(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let body = path.starts_with("requestobject") || path.starts_with("responseobject");
+    let held = ["data", "stringdata", "token", "value", "env"];
+    body && (path.contains("last-applied") || path.split(['.', '[']).any(|part| held.contains(&part)))
+}
+
 /// Replaces what is a credential by its own form. For names: words in them mean nothing.
 pub fn tokens(text: &str) -> Cow<'_, str> {
     BY_FORM.replace(text)

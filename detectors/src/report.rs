@@ -137,7 +137,11 @@ const FREE: [&str; 13] = [
 
 /// What may be shown of a fact's or path's value: names lose nothing but what is a credential by its own form.
 pub(crate) fn clean(field: &str, value: &str) -> String {
-    if facts::find(field).is_some() && !FREE.contains(&field) { named(value) } else { bounded(value) }
+    match facts::find(field) {
+        Some(_) if !FREE.contains(&field) => named(value),
+        None if redact::is_secret_path(field) && !value.is_empty() => redact::REDACTED.to_owned(),
+        _ => bounded(value),
+    }
 }
 
 /// Bounds a name. Words in it that look like `token:` mean nothing.

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use memchr::memmem;
+
 use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
 use crate::event::record::{self, Nature};
@@ -150,8 +152,28 @@ impl<'e> Worker<'e> {
     }
 
     /// Judges one record of an input that was framed.
+    ///
+    /// A writer that was stopped in the middle of a line leaves a torn record with the next one behind it on the same line:
+    /// what begins as the API server begins its lines is a record of its own.
     pub fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
-        let Frame { offset, bytes, extent, listed } = frame;
+        let mut start = 0;
+        if frame.extent == Extent::Fragment {
+            for next in memmem::find_iter(frame.bytes, LINE_START).filter(|next| *next > 0) {
+                let torn =
+                    Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..next], ..frame };
+                self.one_record(input, torn, out);
+                start = next;
+            }
+        }
+        self.one_record(
+            input,
+            Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..], ..frame },
+            out,
+        );
+    }
+
+    fn one_record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        let Frame { offset, bytes, mut extent, listed } = frame;
         let length = match extent {
             Extent::Oversize { length, .. } => length,
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
@@ -160,6 +182,9 @@ impl<'e> Worker<'e> {
         let via = Via { listed, carried: false };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
+        if extent == Extent::Fragment && is_whole(bytes, &marks) {
+            extent = Extent::Whole;
+        }
         if extent == Extent::Fragment {
             self.counts.tally.bad += 1;
         }
@@ -530,6 +555,14 @@ impl Routes {
             Lookup::New => {}
         }
     }
+}
+
+/// How the API server begins every line of its log.
+const LINE_START: &[u8] = b"{\"kind\":\"Event\",\"apiVersion\":\"audit.k8s.io/";
+
+/// True if what was taken for a fragment is a whole value after all.
+fn is_whole(bytes: &[u8], marks: &Marks) -> bool {
+    Doc::new(bytes, marks).root().is_some_and(Node::complete)
 }
 
 /// What a client's key decides.

@@ -197,9 +197,13 @@ fn nesting_is_survived() {
 
 /// The alerts of one event, however it is wrapped.
 fn uuids(text: &str) -> BTreeSet<String> {
+    uuids_of(text, Extent::Whole)
+}
+
+fn uuids_of(text: &str, extent: Extent) -> BTreeSet<String> {
     let mut worker = ENGINE.worker();
     let mut emitted = Vec::new();
-    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent: Extent::Whole, listed: false };
+    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent, listed: false };
     worker.record("x", frame, &mut emitted);
     verdict(&mut worker, emitted).alerts.into_keys().collect()
 }
@@ -232,4 +236,23 @@ fn wrapping_does_not_change_ids() {
         }
     }
     assert!(alerting > 50);
+}
+
+/// A torn record with a good one behind it on the same line, as a writer leaves it that was stopped and started again.
+#[test]
+fn what_follows_a_torn_record_is_judged() {
+    let good = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+    let line = format!("{}{good}", &good[..150]);
+    let expected = uuids(good);
+    assert!(expected.iter().any(|alert| alert.starts_with("secret/cluster-wide-list")));
+    let found = uuids_of(&line, Extent::Fragment);
+    assert!(expected.is_subset(&found), "{found:?}");
+}
+
+#[test]
+fn an_explanation_shows_no_password() {
+    let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods/b/exec?command=mysql&command=-phunter2&container=c","verb":"get","user":{"username":"dana"},"objectRef":{"resource":"pods","subresource":"exec","namespace":"a","name":"b"},"responseStatus":{"code":101},"stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+    let explained = format!("{:?}", ENGINE.explain("exec/sensitive-file-read", event.as_bytes()));
+    assert!(explained.contains("mysql"), "{explained}");
+    assert!(!explained.contains("hunter2"), "{explained}");
 }

@@ -255,7 +255,7 @@ struct Collector<'r, 'e> {
     samples: BTreeMap<(usize, u64), Sample>,
     skipped: BTreeMap<usize, String>,
     unreadable: BTreeMap<usize, String>,
-    damaged: BTreeMap<(usize, u64), String>,
+    damaged: BTreeSet<(usize, Option<u64>, String)>,
     done: u64,
     /// Alerts by uuid, then time and place.
     first: Sorter,
@@ -279,7 +279,7 @@ impl<'r, 'e> Collector<'r, 'e> {
             samples: BTreeMap::new(),
             skipped: BTreeMap::new(),
             unreadable: BTreeMap::new(),
-            damaged: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             done: 0,
             first,
             steps,
@@ -299,7 +299,7 @@ impl<'r, 'e> Collector<'r, 'e> {
                 self.unreadable.insert(input, reason);
             }
             Message::Damaged(input, offset, reason) => {
-                self.damaged.insert((input, offset), reason);
+                self.damaged.insert((input, offset, reason));
                 if self.damaged.len() > MAX_NOTES {
                     self.damaged.pop_last();
                     self.report.damaged.total += 1;
@@ -411,16 +411,10 @@ impl<'r, 'e> Collector<'r, 'e> {
         report.skipped = Notes::new(skipped.into_iter().chain(self.skipped.into_iter().map(note)));
         report.unreadable = Notes::new(unreadable.into_iter().chain(self.unreadable.into_iter().map(note)));
         let more = report.damaged.total;
-        // One note for each input and reason: parts of a file may all have met the same.
-        let mut told = BTreeSet::new();
-        let damaged = self.damaged.into_iter().filter(|((input, _), reason)| {
-            reason.contains("record") || told.insert((*input, reason.clone()))
-        });
-        let damaged = damaged.map(|((input, offset), reason)| Note {
-            input: name(input),
-            reason: format!("at byte {offset}: {reason}"),
-        });
-        report.damaged = Notes::new(damaged.collect::<Vec<_>>().into_iter());
+        report.damaged = Notes::new(self.damaged.into_iter().map(|(input, offset, reason)| {
+            let place = offset.map(|offset| format!("at byte {offset}: ")).unwrap_or_default();
+            Note { input: name(input), reason: format!("{place}{reason}") }
+        }));
         report.damaged.total += more;
         report.tally.samples = self.samples.into_values().collect();
         report.records = report.tally.records();

@@ -1,6 +1,7 @@
 //! The parallel scan: inputs in, batches of what was found out, in an order that does not depend on the threads.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -81,8 +82,8 @@ pub(super) enum Message {
     Skipped(usize, String),
     /// The input can't be read.
     Unreadable(usize, String),
-    /// Something is wrong with the input at that offset; what could be read was.
-    Damaged(usize, u64, String),
+    /// Something is wrong with the input, perhaps at that offset; what could be read was.
+    Damaged(usize, Option<u64>, String),
 }
 
 impl Message {
@@ -302,7 +303,12 @@ impl<'s, J: Judge> Hand<'s, J> {
     }
 
     fn damaged(&self, offset: u64, reason: String) {
-        self.tell(Message::Damaged(self.input, offset, reason));
+        self.tell(Message::Damaged(self.input, Some(offset), reason));
+    }
+
+    /// Several threads may meet the same error in different places: it is the file's.
+    fn failed(&self, error: &io::Error) {
+        self.tell(Message::Damaged(self.input, None, error.to_string()));
     }
 
     fn open(&mut self, input: usize) {
@@ -338,7 +344,6 @@ impl<'s, J: Judge> Hand<'s, J> {
     fn read_part(&mut self, file: &Plain, range: std::ops::Range<u64>, start: bool) -> Judged {
         let mut buffer = std::mem::take(&mut self.buffer);
         let scan = self.scan;
-        let from = range.start;
         let mut reader = PartReader::new(file, &scan.tuning, &mut buffer, range, start);
         let judged = loop {
             match reader.next() {
@@ -349,7 +354,7 @@ impl<'s, J: Judge> Hand<'s, J> {
                 Ok(Lines::Long(offset)) => break Judged::Leaves(offset),
                 Ok(Lines::End) => break Judged::All,
                 Err(error) => {
-                    self.damaged(from, error.to_string());
+                    self.failed(&error);
                     break Judged::All;
                 }
             }
@@ -519,7 +524,7 @@ impl<'s, J: Judge> Hand<'s, J> {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    self.damaged(from, error.to_string());
+                    self.failed(&error);
                     break;
                 }
             }

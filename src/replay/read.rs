@@ -515,3 +515,59 @@ impl Rest {
         (source, from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source that has nothing to give every other time, and then little.
+    struct Hesitant {
+        rest: VecDeque<u8>,
+        ready: bool,
+    }
+
+    impl Read for Hesitant {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.ready = !self.ready;
+            if !self.ready {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let mut few = self.rest.iter().copied().take(7.min(buffer.len())).collect::<Vec<_>>();
+            self.rest.drain(..few.len());
+            buffer[..few.len()].swap_with_slice(&mut few);
+            Ok(few.len())
+        }
+    }
+
+    /// The blocks of a stream that comes haltingly: all of the text, cut at newlines.
+    fn check(container: Container, bytes: Vec<u8>, text: &[u8]) {
+        let tuning = Tuning { block: 50, line: 200, ..Tuning::default() };
+        let mut stream = Stream::new(container, Hesitant { rest: bytes.into(), ready: false }).unwrap();
+        let mut read = Vec::new();
+        loop {
+            match stream.cut(Vec::new(), &tuning) {
+                Cut::Block(block) => {
+                    assert_eq!(block.offset, read.len() as u64);
+                    assert!(block.bytes.ends_with(b"\n"));
+                    read.extend_from_slice(&block.bytes);
+                }
+                Cut::Idle => {}
+                Cut::Long => panic!("no line is long"),
+                Cut::End => break,
+            }
+        }
+        assert_eq!(read, text);
+    }
+
+    #[test]
+    fn streams_that_halt_are_cut_at_newlines() {
+        let lines: Vec<String> = (0..100).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+        let text = lines.concat().into_bytes();
+        check(Container::Plain { skip: 0 }, text.clone(), &text);
+        let mut encoder = flate2::read::GzEncoder::new(&text[..], flate2::Compression::fast());
+        let mut archive = Vec::new();
+        encoder.read_to_end(&mut archive).unwrap();
+        check(Container::Gzip, archive, &text);
+        check(Container::Zstd, zstd::encode_all(&text[..], 1).unwrap(), &text);
+    }
+}

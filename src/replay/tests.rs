@@ -285,6 +285,25 @@ fn many_inputs() {
 }
 
 #[test]
+fn pipes_are_read_as_they_come() {
+    use std::os::fd::AsRawFd;
+    for compressed in [false, true] {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let text = lines(0..300);
+        let bytes = if compressed { gzip(text.as_bytes()) } else { text.into_bytes() };
+        let writing = std::thread::spawn(move || {
+            for piece in bytes.chunks(100) {
+                writer.write_all(piece).unwrap();
+            }
+        });
+        let path = format!("/dev/fd/{}", reader.as_raw_fd());
+        let (emitted, report) = replay(&[Path::new(&path)], 2, Order::Time, small(100));
+        writing.join().unwrap();
+        assert_eq!(emitted.len(), 300, "{report}");
+    }
+}
+
+#[test]
 fn input_order_is_the_order_of_the_plan() {
     let directory = tempfile::tempdir().unwrap();
     let paths: Vec<_> = ["b", "a", "c"].iter().map(|name| directory.path().join(name)).collect();

@@ -36,3 +36,22 @@ impl Read for Pipe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::OwnedFd;
+
+    #[test]
+    fn an_empty_pipe_does_not_block_for_ever() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let mut pipe = Pipe::new(File::from(OwnedFd::from(reader)));
+        let mut buffer = [0; 8];
+        assert_eq!(pipe.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(pipe.read(&mut buffer).unwrap(), 3);
+        drop(writer);
+        assert_eq!(pipe.read(&mut buffer).unwrap(), 0);
+    }
+}

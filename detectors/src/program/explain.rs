@@ -7,6 +7,7 @@ use serde::ser::Serializer;
 
 use super::{Expr, Field, Matcher, Memo, Test, Tests, threshold};
 use crate::event::Event;
+use crate::report;
 use crate::value::{Tri, Value};
 
 /// Characters of a value that are shown.
@@ -82,7 +83,7 @@ impl Tests {
     }
 
     fn explain_test<'a>(&self, test: &Test, result: Tri, event: &Event<'a>, memo: &mut Memo<'a>) -> Trace {
-        let mut see = |field| shown(self.value(field, event, memo));
+        let mut see = |field| shown(self.name(field), self.value(field, event, memo));
         let actual = match (test.field, &test.matcher) {
             (Field::Keywords, _) => None,
             (field, Matcher::Same { other, .. }) => {
@@ -94,8 +95,8 @@ impl Tests {
     }
 }
 
-/// A value for people: bounded, and saying so when there is none.
-fn shown(value: &Value<'_>) -> String {
+/// A value for people: scrubbed as in alerts, bounded, and saying so when there is none.
+fn shown(field: &str, value: &Value<'_>) -> String {
     let (text, note) = match value {
         Value::Absent => return "(absent)".into(),
         Value::Unknown => return "(unknown)".into(),
@@ -103,6 +104,7 @@ fn shown(value: &Value<'_>) -> String {
         Value::List(list) if list.partial => (value.display(), " (and maybe more)"),
         _ => (value.display(), ""),
     };
+    let text = report::clean(field, &text);
     // Line breaks and other control characters must not forge lines of a trace.
     let mut clean: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {
