@@ -17,7 +17,7 @@ pub(crate) type Mask = Box<[u64]>;
 const CAPACITY: usize = 4096;
 
 /// Keys longer than this are not kept: they are not of low cardinality.
-const LONGEST_KEY: usize = 1024;
+const LONGEST_KEY: usize = 4096;
 
 /// Slots that remember keys seen once. A key earns its entry at the second sighting, so that a flood of unique keys costs
 /// no evaluation of every program.

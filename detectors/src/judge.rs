@@ -35,7 +35,7 @@ pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
     let Some(node) = event.node(Top::ResponseStatus) else { return status };
     for (key, value) in node.members() {
         match key.raw() {
-            b"code" => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
+            b"metadata" | b"status" | b"reason" | b"details" | b"kind" | b"apiVersion" => {}
             b"message" => status.message = true,
             _ if key.is("code") => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
             _ if key.is("message") => status.message = true,

@@ -216,7 +216,7 @@ impl<'e> Worker<'e> {
         let engine = self.engine;
         let mut at = start as u32;
         while let Some(value) = doc.value_from(at) {
-            let event = (place.bytes.get(value.start() as usize) == Some(&b'{'))
+            let mut event = (place.bytes.get(value.start() as usize) == Some(&b'{'))
                 .then(|| Event::skim(value, &engine.settings));
             let end = event.as_ref().map_or_else(|| value.complete().then(|| value.end()), Event::end);
             if framed.is_none() && end.is_none() {
@@ -225,7 +225,7 @@ impl<'e> Worker<'e> {
             at = end.unwrap_or(place.bytes.len() as u32);
             let own = place.range(value.start() as usize, at as usize);
             let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
-            match event {
+            match &mut event {
                 Some(event) => self.object(event, own, damage, via, out),
                 None => self.value(value, own, damage, via, out),
             }
@@ -282,7 +282,9 @@ impl<'e> Worker<'e> {
     /// Judges one value: an event, a list of them, or what carries one.
     fn value(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         match value.kind() {
-            Kind::Object => self.object(Event::skim(value, &self.engine.settings), place, damage, via, out),
+            Kind::Object => {
+                self.object(&mut Event::skim(value, &self.engine.settings), place, damage, via, out);
+            }
             Kind::Array if !via.listed => self.items(value, place, damage, via, out),
             _ => self.unrecognized(value, place),
         }
@@ -298,26 +300,26 @@ impl<'e> Worker<'e> {
 
     fn object(
         &mut self,
-        mut event: Event<'_>,
+        event: &mut Event<'_>,
         place: Place<'_>,
         damage: Damage,
         via: Via,
         out: &mut Vec<Emitted>,
     ) {
         event.damage = event.damage.with(damage);
-        match (record::nature(&event), via) {
+        match (record::nature(event), via) {
             (Nature::Audit, via) => {
                 self.counts.count(match via {
                     Via { carried: true, .. } => Format::AuditCarried,
                     Via { listed: true, .. } => Format::AuditList,
                     Via::ITSELF => Format::Audit,
                 });
-                self.audit(&event, place, via, out);
+                self.audit(event, place, via, out);
             }
             (Nature::Falco, via) => {
                 self.counts.count(if via == Via::ITSELF { Format::Falco } else { Format::FalcoCarried });
                 event.stream = Stream::Falco;
-                self.falco(&event, place, out);
+                self.falco(event, place, out);
             }
             (Nature::LapwingAlert, _) => self.counts.count(Format::LapwingAlert),
             (Nature::List, Via { listed: false, .. }) => {
@@ -325,7 +327,7 @@ impl<'e> Worker<'e> {
                 self.items(items, place, damage, via, out);
             }
             (Nature::Carrier(key), Via { carried: false, .. }) => {
-                self.unwrap(&event, key, place, damage, via.carried(), out);
+                self.unwrap(event, key, place, damage, via.carried(), out);
             }
             _ => self.unrecognized(event.root(), place),
         }
@@ -343,7 +345,7 @@ impl<'e> Worker<'e> {
     ) {
         let node = event.node(key).expect("a carrier has what it carries");
         if node.kind() == Kind::Object {
-            return self.object(Event::skim(node, event.settings), place, damage, via, out);
+            return self.object(&mut Event::skim(node, event.settings), place, damage, via, out);
         }
         let text = node.text_so_far().unwrap_or_default();
         match record::payload(text.as_bytes()) {
@@ -604,12 +606,9 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
 /// User, impersonated user, user agent and addresses, as one key.
 fn client_key(key: &mut Vec<u8>, event: &Event<'_>) {
     begin(key, event);
-    let user = event.user();
-    push(key, user.username.map(Node::raw));
-    push(key, user.groups.map(Node::raw));
-    push(key, event.node(Top::UserAgent).map(Node::raw));
-    push(key, event.node(Top::SourceIps).map(Node::raw));
-    push(key, event.node(Top::ImpersonatedUser).map(Node::raw));
+    for top in [Top::User, Top::UserAgent, Top::SourceIps, Top::ImpersonatedUser] {
+        push(key, event.node(top).map(Node::raw));
+    }
 }
 
 /// Begins a key. What a damaged event lacks is unknown rather than absent, so that it is of another class.

@@ -178,8 +178,7 @@ pub struct Event<'a> {
     spans: [(u32, u32); TOP_COUNT],
     object_ref: OnceCell<ObjectRef<'a>>,
     user: OnceCell<User<'a>>,
-    /// Parsed bodies and commands that several facts share.
-    pub views: Views<'a>,
+    views: OnceCell<Box<Views<'a>>>,
     /// What facts may look at; everything, unless the index asks what the routing keys alone decide.
     pub lens: Cell<Parts>,
 }
@@ -213,6 +212,7 @@ impl<'a> User<'a> {
                 b"username" => 0,
                 b"groups" => 1,
                 b"extra" => 2,
+                b"uid" => continue,
                 _ => unusual(key, &["username", "groups", "extra"]).unwrap_or(usize::MAX),
             };
             match field {
@@ -237,6 +237,7 @@ impl<'a> ObjectRef<'a> {
                 b"name" => 2,
                 b"apiGroup" => 3,
                 b"subresource" => 4,
+                b"uid" | b"apiVersion" | b"resourceVersion" => continue,
                 _ => unusual(key, &["resource", "namespace", "name", "apiGroup", "subresource"])
                     .unwrap_or(usize::MAX),
             };
@@ -359,7 +360,7 @@ impl<'a> Event<'a> {
             spans: [(0, 0); TOP_COUNT],
             object_ref: OnceCell::new(),
             user: OnceCell::new(),
-            views: Views::default(),
+            views: OnceCell::new(),
             lens: Cell::new(Parts::ALL),
         };
         let mut members = root.members();
@@ -378,6 +379,11 @@ impl<'a> Event<'a> {
         event.end = members.end();
         event.damage.cut = event.end.is_none();
         event
+    }
+
+    /// Parsed bodies and commands that several facts share.
+    pub fn views(&self) -> &Views<'a> {
+        self.views.get_or_init(Box::default)
     }
 
     /// True if facts may look at all of `parts`.

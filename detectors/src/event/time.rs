@@ -18,18 +18,15 @@ pub fn parse(text: &[u8]) -> Option<Nanos> {
 }
 
 fn parse_utc(t: &[u8]) -> Option<Nanos> {
-    let fixed = t.len() >= 20
-        && t[4] == b'-'
-        && t[7] == b'-'
-        && t[10] == b'T'
-        && t[13] == b':'
-        && t[16] == b':'
-        && t[t.len() - 1] == b'Z';
+    let (t, rest) = t.split_first_chunk::<19>()?;
+    let fixed = t[4] == b'-' && t[7] == b'-' && t[10] == b'T' && t[13] == b':' && t[16] == b':';
+    let [fraction @ .., b'Z'] = rest else { return None };
     if !fixed {
         return None;
     }
-    let (year, month, day) = (digits(&t[0..4])?, digits(&t[5..7])?, digits(&t[8..10])?);
-    let (hour, minute, second) = (digits(&t[11..13])?, digits(&t[14..16])?, digits(&t[17..19])?);
+    let two = |at: usize| digits(&[t[at], t[at + 1]]);
+    let (year, month, day) = (two(0)? * 100 + two(2)?, two(5)?, two(8)?);
+    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
     let plain = (1700..2200).contains(&year)
         && (1..=12).contains(&month)
         && (1..=28).contains(&day)
@@ -39,7 +36,6 @@ fn parse_utc(t: &[u8]) -> Option<Nanos> {
     if !plain {
         return None; // the last days of a month, leap seconds and nonsense: the library decides
     }
-    let fraction = &t[19..t.len() - 1];
     let nanos = match fraction {
         [] => 0,
         [b'.', rest @ ..] if (1..=9).contains(&rest.len()) => {

@@ -2,6 +2,10 @@
 //!
 //! Neither trusts the authorization decision: a request that RBAC allowed may still be refused by admission, or fail.
 
+use std::sync::LazyLock;
+
+use memchr::memmem;
+
 use super::FactType::{Int, List, Text};
 use super::shape::{RBAC_GROUP, Shape, code, has_message, message, missing, sees_rest, text, texts};
 use super::{Fact, Parts, actor, query};
@@ -106,12 +110,17 @@ pub(super) fn pod_path(shape: &Shape<'_>) -> Option<&'static [&'static str]> {
     Some(path)
 }
 
+/// What `dryRun` begins with in a query and in delete options.
+static DRY: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("dry"));
+
 /// True if the request may be a dry run, as far as routing keys tell: an event's class is no finer than this.
 pub(crate) fn may_be_dry_run(event: &Event<'_>) -> bool {
-    let shape = Shape::of(event);
-    let says = |key| event.node(key).is_some_and(|node| memchr::memmem::find(node.raw(), b"dry").is_some());
-    (shape.stores() || shape.deletes()) && says(Top::RequestUri)
-        || shape.deletes() && says(Top::RequestObject)
+    let says = |key| event.node(key).is_some_and(|node| DRY.find(node.raw()).is_some());
+    match event.text(Top::Verb).as_deref() {
+        Some("create" | "update" | "patch") => says(Top::RequestUri),
+        Some("delete" | "deletecollection") => says(Top::RequestUri) || says(Top::RequestObject),
+        _ => false,
+    }
 }
 
 /// True if the request asks for a dry run: `dryRun=All` in the query, or in the options that a delete sends as its body

@@ -131,7 +131,7 @@ impl Command {
         if !event.has(Top::RequestUri) {
             return Err(missing(event));
         }
-        event.views.command.get_or_init(|| Command::of(event)).as_ref().ok_or(Value::Absent)
+        event.views().command.get_or_init(|| Command::of(event)).as_ref().ok_or(Value::Absent)
     }
 
     /// What it means that something was not found in the command.

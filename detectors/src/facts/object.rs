@@ -52,7 +52,7 @@ impl<'a> Body<'a> {
         if !sees_rest(event) {
             return Body::Unknown;
         }
-        *event.views.body.get_or_init(|| select(event, shape))
+        *event.views().body.get_or_init(|| select(event, shape))
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn object<'e, 'a>(event: &'e Event<'a>) -> Result<&'e View<'a>, Value
     match Body::of(event) {
         Body::Absent => Err(Value::Absent),
         Body::Unknown => Err(Value::Unknown),
-        body => event.views.object.get_or_init(|| View::root(body)).as_ref().ok_or(Value::Unknown),
+        body => event.views().object.get_or_init(|| View::root(body)).as_ref().ok_or(Value::Unknown),
     }
 }
 

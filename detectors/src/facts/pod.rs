@@ -195,7 +195,7 @@ impl<'a> Pod<'a> {
 fn pod<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Pod<'a>, Value<'a>> {
     let path = pod_path(Shape::of(event)).ok_or(Value::Absent)?;
     let object = object::object(event)?;
-    Ok(event.views.pod.get_or_init(|| Pod::of(object, path)))
+    Ok(event.views().pod.get_or_init(|| Pod::of(object, path)))
 }
 
 fn of_pod<'a>(event: &Event<'a>, fact: impl Fn(&Pod<'a>) -> Value<'a>) -> Value<'a> {

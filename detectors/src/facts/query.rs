@@ -18,7 +18,7 @@ pub(super) struct Query {
 impl Query {
     /// The event's query, parsed once.
     pub(super) fn of<'e>(event: &'e Event<'_>) -> &'e Query {
-        event.views.query.get_or_init(|| {
+        event.views().query.get_or_init(|| {
             let uri = event.text(Top::RequestUri).unwrap_or_default();
             uri.split_once('?').map_or_else(Query::default, |(_, query)| Query::parse(query))
         })

@@ -215,7 +215,7 @@ fn rules<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Rules<'a>, Value<'a>> {
         return Err(Value::Absent);
     }
     let object = object::object(event)?;
-    Ok(event.views.rules.get_or_init(|| Rules::of(object)))
+    Ok(event.views().rules.get_or_init(|| Rules::of(object)))
 }
 
 fn bool_of<'a>(event: &Event<'a>, test: impl Fn(&Rules<'a>) -> Tri) -> Value<'a> {
@@ -528,7 +528,7 @@ fn binding<'e, 'a>(event: &'e Event<'a>) -> Result<&'e Binding<'a>, Value<'a>> {
         return Err(Value::Absent);
     }
     let object = object::object(event)?;
-    Ok(event.views.binding.get_or_init(|| Binding::of(object)))
+    Ok(event.views().binding.get_or_init(|| Binding::of(object)))
 }
 
 fn role<'a>(event: &Event<'a>) -> Value<'a> {

@@ -22,7 +22,7 @@ pub(super) const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 impl<'a> Shape<'a> {
     /// The event's shape, decoded once.
     pub(super) fn of<'e>(event: &'e Event<'a>) -> &'e Shape<'a> {
-        event.views.shape.get_or_init(|| {
+        event.views().shape.get_or_init(|| {
             let object = event.object_ref();
             // Some converters write the core group's usual name.
             let group = text(object.group).filter(|group| group != "core");

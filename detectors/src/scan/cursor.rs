@@ -290,11 +290,15 @@ impl<'a> Node<'a> {
     }
 
     /// False if the document ends inside this value. A number at the very end counts as cut off unless it is the root.
+    #[inline]
     pub fn complete(self) -> bool {
-        let (start, end) = (self.start as usize, self.end() as usize);
-        if end < self.doc.bytes.len() {
-            return true;
-        }
+        (self.end() as usize) < self.doc.bytes.len() || self.is_last_complete()
+    }
+
+    /// [`Node::complete`], of a value that reaches to the document's end.
+    #[cold]
+    fn is_last_complete(self) -> bool {
+        let start = self.start as usize;
         match self.kind() {
             Kind::Object | Kind::Array => {
                 container_end(self.doc.blocks, start, self.doc.depth_at(start)).is_some()

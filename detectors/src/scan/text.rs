@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// escape that JSON does not know stays as it is written.
 pub fn unescape(raw: &[u8]) -> Cow<'_, str> {
     let Some(first) = memchr::memchr(b'\\', raw) else {
-        return String::from_utf8_lossy(raw);
+        return std::str::from_utf8(raw).map_or_else(|_| String::from_utf8_lossy(raw), Cow::Borrowed);
     };
     let mut decoded = Vec::with_capacity(raw.len());
     let (mut from, mut at) = (0, first);
