@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::correlate::Source;
 use crate::engine::{Engine, Program};
 use crate::event::record::{self, Nature};
+use crate::event::time::Clock;
 use crate::event::{Event, Stream, Top};
 use crate::judge::{self, Case};
 use crate::level::Level;
@@ -81,7 +82,7 @@ impl Engine {
     fn explain_one(&self, program: &Program, event: &Event<'_>) -> Explanation {
         let mut memo = Memo::default();
         let condition = self.tests.explain(&program.rule.condition, event, &mut memo);
-        let time = worker::event_time(event);
+        let time = worker::event_time(event, &mut Clock::default());
         let exempt = program.exceptions.iter().filter(|exempt| exempt.covers(time));
         let exceptions: Vec<Trace> =
             exempt.map(|exempt| self.tests.explain(&exempt.when, event, &mut memo)).collect();

@@ -16,6 +16,9 @@ pub(crate) type Mask = Box<[u64]>;
 /// Entries that a table may have before it starts afresh.
 const CAPACITY: usize = 4096;
 
+/// Bytes that the keys of a table may take before it starts afresh.
+const KEY_BYTES: usize = 4 << 20;
+
 /// Keys longer than this are not kept: they are not of low cardinality.
 const LONGEST_KEY: usize = 4096;
 
@@ -40,6 +43,7 @@ pub(crate) struct Table<T> {
     entries: Vec<Entry<T>>,
     slots: HashTable<u32>,
     once: Box<[u32]>,
+    bytes: usize,
 }
 
 /// The result of looking a key up.
@@ -60,6 +64,7 @@ impl<T> Default for Table<T> {
             entries: Vec::new(),
             slots: HashTable::new(),
             once: vec![0; ONCE].into_boxed_slice(),
+            bytes: 0,
         }
     }
 }
@@ -91,10 +96,12 @@ impl<T> Table<T> {
         extra: T,
         evict: &mut dyn FnMut(T),
     ) -> u32 {
-        if self.entries.len() >= CAPACITY {
+        if self.entries.len() >= CAPACITY || self.bytes > KEY_BYTES {
             self.slots.clear();
+            self.bytes = 0;
             self.entries.drain(..).for_each(|entry| evict(entry.extra));
         }
+        self.bytes += key.len();
         let id = self.entries.len() as u32;
         self.entries.push(Entry { key: key.into(), mask, extra });
         let (hasher, entries) = (&self.hasher, &self.entries);

@@ -55,7 +55,7 @@ pub(crate) fn is_judged(event: &Event<'_>) -> bool {
     match &*text_of(Some(stage)) {
         "RequestReceived" => false,
         "ResponseStarted" => {
-            let subresource = text_of(event.object_ref().subresource);
+            let subresource = text_of(event.object_ref().subresource());
             status(event).code == Some(b"401")
                 || event.text(Top::Verb).is_some_and(|verb| verb == "watch")
                 || CONNECTS.contains(&&*subresource)

@@ -174,13 +174,13 @@ fn request(event: &Event<'_>) -> Request {
     let ips: Vec<String> = texts(event.node(Top::SourceIps)).take(32).map(|ip| named(&ip)).collect();
     let client = shown(event, "actor.ip");
     let forwarded = ips.iter().rposition(|ip| *ip == client).unwrap_or(0);
-    let group = text(object.group);
+    let group = text(object.group());
     Request {
         verb: text(event.node(Top::Verb)),
         group: if group == "core" { String::new() } else { group },
-        resource: text(object.resource),
-        subresource: text(object.subresource),
-        namespace: text(object.namespace),
+        resource: text(object.resource()),
+        subresource: text(object.subresource()),
+        namespace: text(object.namespace()),
         name: shown(event, "target.name"),
         user: text(event.user().username),
         groups: texts(event.user().groups).take(64).map(|g| named(&g)).collect(),
@@ -212,9 +212,9 @@ fn audit_fields(event: &Event<'_>) -> BTreeMap<String, String> {
         ("ka.user.name", text(event.user().username)),
         ("ka.impuser.name", event.impersonated().map(|user| text(user.username)).unwrap_or_default()),
         ("ka.verb", text(event.node(Top::Verb))),
-        ("ka.target.resource", text(object.resource)),
-        ("ka.target.subresource", text(object.subresource)),
-        ("ka.target.namespace", text(object.namespace)),
+        ("ka.target.resource", text(object.resource())),
+        ("ka.target.subresource", text(object.subresource())),
+        ("ka.target.namespace", text(object.namespace())),
         ("ka.target.name", shown(event, "target.name")),
         ("ka.response.code", shown(event, "outcome.code")),
         ("ka.auth.decision", text(event.annotation("authorization.k8s.io/decision"))),

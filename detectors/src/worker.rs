@@ -11,7 +11,7 @@ use memchr::memmem;
 use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
 use crate::event::record::{self, Nature};
-use crate::event::time::{self, Nanos, SECOND};
+use crate::event::time::{Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::{self, Parts};
 use crate::index::{self, Lookup, Mask, Table};
@@ -28,6 +28,7 @@ pub struct Worker<'e> {
     routes: Routes,
     counts: Counts,
     memo: Memo<'static>,
+    clock: Clock,
     indexed: bool,
 }
 
@@ -116,6 +117,7 @@ impl<'e> Worker<'e> {
             },
             counts: Counts::default(),
             memo: Memo::default(),
+            clock: Clock::default(),
             indexed: true,
         }
     }
@@ -216,18 +218,19 @@ impl<'e> Worker<'e> {
         let engine = self.engine;
         let mut at = start as u32;
         while let Some(value) = doc.value_from(at) {
-            let mut event = (place.bytes.get(value.start() as usize) == Some(&b'{'))
-                .then(|| Event::skim(value, &engine.settings));
-            let end = event.as_ref().map_or_else(|| value.complete().then(|| value.end()), Event::end);
+            let mut event = Event::skim(value, &engine.settings);
+            let object = value.kind() == Kind::Object;
+            let end = if object { event.end() } else { value.complete().then(|| value.end()) };
             if framed.is_none() && end.is_none() {
                 return false;
             }
             at = end.unwrap_or(place.bytes.len() as u32);
             let own = place.range(value.start() as usize, at as usize);
             let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
-            match &mut event {
-                Some(event) => self.object(event, own, damage, via, out),
-                None => self.value(value, own, damage, via, out),
+            if object {
+                self.object(&mut event, own, damage, via, out);
+            } else {
+                self.value(value, own, damage, via, out);
             }
             let rest = &place.bytes[at as usize..];
             match rest.iter().find(|b| !blank(**b) && **b != b',') {
@@ -356,14 +359,14 @@ impl<'e> Worker<'e> {
 
     fn audit(&mut self, event: &Event<'_>, place: Place<'_>, via: Via, out: &mut Vec<Emitted>) {
         self.counts.audit(event, via);
-        let time = event_time(event);
+        let time = event_time(event, &mut self.clock);
         self.counts.time(time);
         self.route_audit(event);
         self.judge(event, time, place, out);
     }
 
     fn falco(&mut self, event: &Event<'_>, place: Place<'_>, out: &mut Vec<Emitted>) {
-        let time = event_time(event);
+        let time = event_time(event, &mut self.clock);
         self.counts.time(time);
         self.counts.tally.partial += u64::from(event.damage.any());
         if event.raw(Top::Source) == Some(b"internal") {
@@ -506,8 +509,8 @@ impl Routes {
 
     /// Clears the programs that the client refutes, and counts the event for the client.
     fn by_client(&mut self, engine: &Engine, event: &Event<'_>, counts: &mut Counts) {
-        client_key(&mut self.key, event);
         let Routes { clients, key, live, .. } = self;
+        let key = client_key(key, event);
         match clients.find(key) {
             Lookup::Known(id) => {
                 let entry = clients.entry(id);
@@ -533,7 +536,7 @@ impl Routes {
                 counts.keep(Client { actor, source, events: 1 });
             }
         }
-        if let Some(namespace) = event.object_ref().namespace.and_then(Node::str_raw) {
+        if let Some(namespace) = event.object_ref().namespace().and_then(Node::str_raw) {
             counts.namespace(namespace);
         }
     }
@@ -576,21 +579,35 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     let object = event.object_ref();
     let filled =
         |node: Option<Node<'_>>| u8::from(node.and_then(Node::str_raw).is_some_and(|text| !text.is_empty()));
-    let status = judge::status(event);
-    let flags = filled(object.namespace)
-        | filled(object.name) << 1
+    let flags = filled(object.namespace())
+        | filled(object.name()) << 1
         | u8::from(event.impersonated().is_some()) << 2
-        | u8::from(may_be_dry_run(event)) << 3
-        | u8::from(status.message) << 4;
+        | u8::from(may_be_dry_run(event)) << 3;
     key.push(flags);
     for top in [Top::Verb, Top::Stage, Top::Level] {
         push(key, event.node(top).map(|node| spelled(Some(node))));
     }
-    push(key, status.code);
-    for node in [object.group, object.resource, object.subresource] {
+    push_status(key, event);
+    for node in [object.group(), object.resource(), object.subresource()] {
         push(key, Some(spelled(node)));
     }
 }
+
+/// Appends the status code and whether there is a message. The status of a request that succeeded says nothing else, and
+/// stands for itself.
+fn push_status(key: &mut Vec<u8>, event: &Event<'_>) {
+    let raw = event.node(Top::ResponseStatus).map(Node::raw);
+    if let Some(raw) = raw.filter(|raw| raw.len() <= PLAIN_STATUS) {
+        key.push(u8::MAX);
+        return push(key, Some(raw));
+    }
+    let status = judge::status(event);
+    key.push(u8::from(status.message));
+    push(key, status.code);
+}
+
+/// The length of a status that has nothing but a code.
+const PLAIN_STATUS: usize = br#"{"metadata":{},"code":200}"#.len();
 
 /// A text's bytes between the quotes, or those of any other value; nothing of what is not there.
 fn spelled(node: Option<Node<'_>>) -> &[u8] {
@@ -604,11 +621,32 @@ fn may_be_dry_run(event: &Event<'_>) -> bool {
 }
 
 /// User, impersonated user, user agent and addresses, as one key.
-fn client_key(key: &mut Vec<u8>, event: &Event<'_>) {
+///
+/// In a sound event as the API server writes it they stand side by side, and the stretch from the first to the last is the
+/// key as it is. It begins with a bracket, unlike a key that is put together.
+fn client_key<'k, 'a: 'k>(key: &'k mut Vec<u8>, event: &Event<'a>) -> &'k [u8] {
+    if let Some(stretch) = client_stretch(event) {
+        return stretch;
+    }
     begin(key, event);
     for top in [Top::User, Top::UserAgent, Top::SourceIps, Top::ImpersonatedUser] {
         push(key, event.node(top).map(Node::raw));
     }
+    key
+}
+
+/// The bytes from `user` to `userAgent` of an undamaged event that has `sourceIPs`, and `impersonatedUser` if at all, in
+/// between.
+fn client_stretch<'a>(event: &Event<'a>) -> Option<&'a [u8]> {
+    let (user, addresses, agent) =
+        (event.node(Top::User)?, event.node(Top::SourceIps)?, event.node(Top::UserAgent)?);
+    let between = |node: Node<'_>| node.start() > user.start() && node.end() < agent.start();
+    let beside = between(addresses)
+        && event.node(Top::ImpersonatedUser).is_none_or(between)
+        && user.kind() == Kind::Object
+        && !event.damage.any();
+    let doc = event.root().doc();
+    if beside { doc.bytes().get(user.start() as usize..agent.end() as usize) } else { None }
 }
 
 /// Begins a key. What a damaged event lacks is unknown rather than absent, so that it is of another class.
@@ -649,11 +687,11 @@ pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) ->
 }
 
 /// When the event happened: the stage's time, else the request's, else what older versions and Falco call it.
-pub(crate) fn event_time(event: &Event<'_>) -> Option<Nanos> {
+pub(crate) fn event_time(event: &Event<'_>, clock: &mut Clock) -> Option<Nanos> {
     let keys = [Top::StageTimestamp, Top::RequestReceivedTimestamp, Top::Time, Top::Timestamp];
-    let of = |node: Node<'_>| node.str_raw().and_then(time::parse);
+    let mut of = |node: Node<'_>| node.str_raw().and_then(|text| clock.parse(text));
     keys.into_iter()
-        .find_map(|key| event.node(key).and_then(of))
+        .find_map(|key| event.node(key).and_then(&mut of))
         .or_else(|| event.node(Top::Metadata)?.get("creationTimestamp").and_then(of))
 }
 

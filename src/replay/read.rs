@@ -146,10 +146,11 @@ impl Plain {
 pub(super) struct PartReader<'f, 'b> {
     file: &'f Plain,
     tuning: &'f Tuning,
-    /// What has been read stands at its front.
     buffer: &'b mut Vec<u8>,
+    /// What has been read and not passed stands in the buffer from `begin` to `filled`.
+    begin: usize,
     filled: usize,
-    /// Offset of the buffer's first byte.
+    /// The offset of the byte at `begin`.
     at: u64,
     /// Where the part ends.
     to: u64,
@@ -174,7 +175,7 @@ impl<'f, 'b> PartReader<'f, 'b> {
     ) -> Self {
         // The byte before tells whether a line begins right at `from`.
         let at = if start { part.start } else { part.start - 1 };
-        PartReader { file, tuning, buffer, filled: 0, at, to: part.end, handed: 0, amid: !start }
+        PartReader { file, tuning, buffer, begin: 0, filled: 0, at, to: part.end, handed: 0, amid: !start }
     }
 
     /// The next lines.
@@ -192,28 +193,33 @@ impl<'f, 'b> PartReader<'f, 'b> {
             if let Some(end) = self.cut(searched) {
                 if end > self.tuning.line {
                     // Unless it is the first line that is so long, the lines before it come first.
-                    let first = memchr(b'\n', &self.buffer[..end]).map_or(end, |newline| newline + 1);
+                    let first = memchr(b'\n', &self.held()[..end]).map_or(end, |newline| newline + 1);
                     if first > self.tuning.line {
                         return Ok(Lines::Long(self.at));
                     }
                 }
                 self.handed = end;
-                return Ok(Lines::Whole(self.at, &self.buffer[..end]));
+                return Ok(Lines::Whole(self.at, &self.buffer[self.begin..self.begin + end]));
             }
-            if self.filled > self.tuning.line {
+            searched = self.held().len();
+            if searched > self.tuning.line {
                 return Ok(Lines::Long(self.at));
             }
-            searched = self.filled;
             if self.fill(searched)? == 0 {
                 return Ok(Lines::End);
             }
         }
     }
 
-    /// Where the lines in the buffer end that belong to the part, if there are any whole ones. No newline is among the first
+    /// What has been read and not passed.
+    fn held(&self) -> &[u8] {
+        &self.buffer[self.begin..self.filled]
+    }
+
+    /// Where the lines that are held end that belong to the part, if there are any whole ones. No newline is among the first
     /// `searched` bytes.
     fn cut(&self, searched: usize) -> Option<usize> {
-        let bytes = &self.buffer[..self.filled];
+        let bytes = self.held();
         // The first newline at or after the part's last byte ends its last line.
         let last = ((self.to - 1).saturating_sub(self.at) as usize).max(searched);
         if let Some(newline) = bytes.get(last..).and_then(|rest| memchr(b'\n', rest)) {
@@ -222,11 +228,13 @@ impl<'f, 'b> PartReader<'f, 'b> {
         if let Some(newline) = memrchr(b'\n', &bytes[searched..]) {
             return Some(searched + newline + 1);
         }
-        (self.at + self.filled as u64 >= self.file.length && !bytes.is_empty()).then_some(bytes.len())
+        (self.at + bytes.len() as u64 >= self.file.length && !bytes.is_empty()).then_some(bytes.len())
     }
 
     /// Reads on: to the end of the part, then a little further; more the longer the line is.
     fn fill(&mut self, line: usize) -> io::Result<usize> {
+        self.buffer.copy_within(self.begin..self.filled, 0);
+        (self.begin, self.filled) = (0, self.filled - self.begin);
         let next = self.at + self.filled as u64;
         let overlap = OVERLAP.min(self.tuning.block).max(line);
         let left = self.to.saturating_sub(next).max(overlap as u64);
@@ -236,10 +244,9 @@ impl<'f, 'b> PartReader<'f, 'b> {
         Ok(read)
     }
 
-    /// Drops the first bytes of the buffer.
+    /// Drops the first bytes of what is held.
     fn pass(&mut self, length: usize) {
-        self.buffer.copy_within(length..self.filled, 0);
-        self.filled -= length;
+        self.begin += length;
         self.at += length as u64;
     }
 
@@ -250,11 +257,11 @@ impl<'f, 'b> PartReader<'f, 'b> {
             if self.fill(0)? == 0 {
                 self.to = self.at;
             }
-            if let Some(newline) = memchr(b'\n', &self.buffer[..self.filled]) {
+            if let Some(newline) = memchr(b'\n', self.held()) {
                 self.pass(newline + 1);
                 return Ok(());
             }
-            self.pass(self.filled);
+            self.pass(self.held().len());
         }
         Ok(())
     }

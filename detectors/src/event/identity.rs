@@ -43,7 +43,8 @@ fn audit(event: &Event<'_>, hash: &mut Fields) {
     hash.add(event.text(Top::RequestUri));
     hash.add(text(event.user().username));
     let object = event.object_ref();
-    for field in [object.group, object.resource, object.subresource, object.namespace, object.name] {
+    for field in [object.group(), object.resource(), object.subresource(), object.namespace(), object.name()]
+    {
         hash.add(text(field));
     }
 }

@@ -176,22 +176,25 @@ pub struct Event<'a> {
     root: Node<'a>,
     end: Option<u32>,
     spans: [(u32, u32); TOP_COUNT],
-    object_ref: OnceCell<ObjectRef<'a>>,
+    object_ref: OnceCell<ObjectSpans>,
     user: OnceCell<User<'a>>,
     views: OnceCell<Box<Views<'a>>>,
     /// What facts may look at; everything, unless the index asks what the routing keys alone decide.
     pub lens: Cell<Parts>,
 }
 
-/// `objectRef`, undecoded.
+/// Where the values of `objectRef`'s members lie: start and end, or zeros.
 #[derive(Debug, Clone, Copy, Default)]
-#[allow(missing_docs)] // the audit API's field names
-pub struct ObjectRef<'a> {
-    pub group: Option<Node<'a>>,
-    pub resource: Option<Node<'a>>,
-    pub subresource: Option<Node<'a>>,
-    pub namespace: Option<Node<'a>>,
-    pub name: Option<Node<'a>>,
+struct ObjectSpans([(u32, u32); OBJECT_NAMES.len()]);
+
+/// The members of `objectRef` that count, in [`ObjectSpans`] order.
+const OBJECT_NAMES: [&str; 5] = ["apiGroup", "resource", "subresource", "namespace", "name"];
+
+/// `objectRef`, undecoded.
+#[derive(Clone, Copy)]
+pub struct ObjectRef<'e, 'a> {
+    event: &'e Event<'a>,
+    spans: &'e ObjectSpans,
 }
 
 /// `user` or `impersonatedUser`, undecoded.
@@ -226,31 +229,59 @@ impl<'a> User<'a> {
     }
 }
 
-impl<'a> ObjectRef<'a> {
-    fn of(node: Option<Node<'a>>) -> ObjectRef<'a> {
-        let mut object = ObjectRef::default();
-        let Some(node) = node else { return object };
+impl ObjectSpans {
+    fn of(node: Option<Node<'_>>) -> ObjectSpans {
+        let mut spans = ObjectSpans::default();
+        let Some(node) = node else { return spans };
         for (key, value) in node.members() {
             let field = match key.raw() {
-                b"resource" => 0,
-                b"namespace" => 1,
-                b"name" => 2,
-                b"apiGroup" => 3,
-                b"subresource" => 4,
+                b"apiGroup" => 0,
+                b"resource" => 1,
+                b"subresource" => 2,
+                b"namespace" => 3,
+                b"name" => 4,
                 b"uid" | b"apiVersion" | b"resourceVersion" => continue,
-                _ => unusual(key, &["resource", "namespace", "name", "apiGroup", "subresource"])
-                    .unwrap_or(usize::MAX),
+                _ => match unusual(key, &OBJECT_NAMES) {
+                    Some(field) => field,
+                    None => continue,
+                },
             };
-            match field {
-                0 => object.resource = Some(value),
-                1 => object.namespace = Some(value),
-                2 => object.name = Some(value),
-                3 => object.group = Some(value),
-                4 => object.subresource = Some(value),
-                _ => {}
-            }
+            spans.0[field] = (value.start(), value.end());
         }
-        object
+        spans
+    }
+}
+
+#[allow(missing_docs)] // the audit API's field names
+impl<'a> ObjectRef<'_, 'a> {
+    #[inline]
+    fn node(self, field: usize) -> Option<Node<'a>> {
+        self.event.at(self.spans.0[field])
+    }
+
+    #[inline]
+    pub fn group(self) -> Option<Node<'a>> {
+        self.node(0)
+    }
+
+    #[inline]
+    pub fn resource(self) -> Option<Node<'a>> {
+        self.node(1)
+    }
+
+    #[inline]
+    pub fn subresource(self) -> Option<Node<'a>> {
+        self.node(2)
+    }
+
+    #[inline]
+    pub fn namespace(self) -> Option<Node<'a>> {
+        self.node(3)
+    }
+
+    #[inline]
+    pub fn name(self) -> Option<Node<'a>> {
+        self.node(4)
     }
 }
 
@@ -351,7 +382,13 @@ fn unusual(key: Key<'_>, names: &[&str]) -> Option<usize> {
 impl<'a> Event<'a> {
     /// Notes where the known members of `root` lie. The stream is audit until [`record`] says otherwise.
     pub fn skim(root: Node<'a>, settings: &'a Settings) -> Event<'a> {
-        let mut event = Event {
+        let mut event = Event::blank(root, settings);
+        event.note_members();
+        event
+    }
+
+    fn blank(root: Node<'a>, settings: &'a Settings) -> Event<'a> {
+        Event {
             stream: Stream::Audit,
             damage: Damage::default(),
             settings,
@@ -362,8 +399,12 @@ impl<'a> Event<'a> {
             user: OnceCell::new(),
             views: OnceCell::new(),
             lens: Cell::new(Parts::ALL),
-        };
-        let mut members = root.members();
+        }
+    }
+
+    /// Notes where the known members lie, once.
+    fn note_members(&mut self) {
+        let mut members = self.root.members();
         for (key, value) in members.by_ref() {
             let index = match top_named(key.raw()) {
                 Some(top) => top as usize,
@@ -372,13 +413,12 @@ impl<'a> Event<'a> {
                     None => continue,
                 },
             };
-            event.damage.duplicate_key |= event.spans[index].1 != 0;
-            event.spans[index] = (value.start(), value.end());
+            self.damage.duplicate_key |= self.spans[index].1 != 0;
+            self.spans[index] = (value.start(), value.end());
         }
-        event.damage.syntax = members.damaged();
-        event.end = members.end();
-        event.damage.cut = event.end.is_none();
-        event
+        self.damage.syntax = members.damaged();
+        self.end = members.end();
+        self.damage.cut = self.end.is_none();
     }
 
     /// Parsed bodies and commands that several facts share.
@@ -404,7 +444,12 @@ impl<'a> Event<'a> {
     /// The value of a top-level key.
     #[inline]
     pub fn node(&self, key: Top) -> Option<Node<'a>> {
-        let (start, end) = self.spans[key as usize];
+        self.at(self.spans[key as usize])
+    }
+
+    /// The value with this span, if it is none of zeros.
+    #[inline]
+    fn at(&self, (start, end): (u32, u32)) -> Option<Node<'a>> {
         (end != 0).then(|| self.root.doc().node_at(start, end))
     }
 
@@ -426,8 +471,9 @@ impl<'a> Event<'a> {
     }
 
     /// `objectRef`.
-    pub fn object_ref(&self) -> &ObjectRef<'a> {
-        self.object_ref.get_or_init(|| ObjectRef::of(self.node(Top::ObjectRef)))
+    pub fn object_ref(&self) -> ObjectRef<'_, 'a> {
+        let spans = self.object_ref.get_or_init(|| ObjectSpans::of(self.node(Top::ObjectRef)));
+        ObjectRef { event: self, spans }
     }
 
     /// `user`.

@@ -11,40 +11,67 @@ pub const SECOND: Nanos = 1_000_000_000;
 /// Reads an RFC 3339 time. The form that the API server and Falco write (`2026-03-01T10:00:00.000001Z`) is read without
 /// the calendar library; every other form goes through it.
 pub fn parse(text: &[u8]) -> Option<Nanos> {
-    parse_utc(text).or_else(|| {
-        let text = std::str::from_utf8(text).ok()?;
-        DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
-    })
+    Clock::default().parse(text)
 }
 
-fn parse_utc(t: &[u8]) -> Option<Nanos> {
-    let (t, rest) = t.split_first_chunk::<19>()?;
+/// Reads times that are close to each other: the minute of the last one is kept.
+#[derive(Debug, Default)]
+pub struct Clock {
+    minute: [u8; MINUTE],
+    starts: Nanos,
+}
+
+/// The length of `2026-03-01T10:00:`.
+const MINUTE: usize = 17;
+
+impl Clock {
+    /// As [`parse`].
+    pub fn parse(&mut self, text: &[u8]) -> Option<Nanos> {
+        self.parse_utc(text).or_else(|| {
+            let text = std::str::from_utf8(text).ok()?;
+            DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
+        })
+    }
+
+    fn parse_utc(&mut self, text: &[u8]) -> Option<Nanos> {
+        let (minute, rest) = text.split_first_chunk::<MINUTE>()?;
+        if *minute != self.minute {
+            self.starts = start_of(minute)?;
+            self.minute = *minute;
+        }
+        Some(self.starts + nanos(rest)?)
+    }
+}
+
+/// When a minute (`2026-03-01T10:00:`) starts, in UTC. The last days of a month and nonsense are for the library to decide.
+fn start_of(t: &[u8; MINUTE]) -> Option<Nanos> {
     let fixed = t[4] == b'-' && t[7] == b'-' && t[10] == b'T' && t[13] == b':' && t[16] == b':';
-    let [fraction @ .., b'Z'] = rest else { return None };
     if !fixed {
         return None;
     }
-    let two = |at: usize| digits(&[t[at], t[at + 1]]);
-    let (year, month, day) = (two(0)? * 100 + two(2)?, two(5)?, two(8)?);
-    let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
+    let two = |at: usize| digits(&t[at..at + 2]);
+    let (year, month, day) = (digits(&t[..4])?, two(5)?, two(8)?);
+    let (hour, minute) = (two(11)?, two(14)?);
     let plain = (1700..2200).contains(&year)
         && (1..=12).contains(&month)
         && (1..=28).contains(&day)
         && hour < 24
-        && minute < 60
-        && second < 60;
-    if !plain {
-        return None; // the last days of a month, leap seconds and nonsense: the library decides
-    }
-    let nanos = match fraction {
+        && minute < 60;
+    plain.then(|| ((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 * SECOND)
+}
+
+/// The rest of a time in UTC, from the seconds on. Leap seconds are for the library.
+fn nanos(rest: &[u8]) -> Option<Nanos> {
+    let (seconds, [fraction @ .., b'Z']) = rest.split_first_chunk::<2>()? else { return None };
+    let seconds = digits(seconds).filter(|seconds| *seconds < 60)?;
+    let fraction = match fraction {
         [] => 0,
         [b'.', rest @ ..] if (1..=9).contains(&rest.len()) => {
             digits(rest)? * 10_i64.pow(9 - rest.len() as u32)
         }
         _ => return None,
     };
-    let seconds = ((days_from_civil(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    Some(seconds * SECOND + nanos)
+    Some(seconds * SECOND + fraction)
 }
 
 fn digits(bytes: &[u8]) -> Option<i64> {

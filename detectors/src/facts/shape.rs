@@ -25,12 +25,12 @@ impl<'a> Shape<'a> {
         event.views().shape.get_or_init(|| {
             let object = event.object_ref();
             // Some converters write the core group's usual name.
-            let group = text(object.group).filter(|group| group != "core");
+            let group = text(object.group()).filter(|group| group != "core");
             Shape {
                 verb: event.text(Top::Verb).unwrap_or_default(),
                 group: group.unwrap_or_default(),
-                resource: text(object.resource).unwrap_or_default(),
-                subresource: text(object.subresource).unwrap_or_default(),
+                resource: text(object.resource()).unwrap_or_default(),
+                subresource: text(object.subresource()).unwrap_or_default(),
             }
         })
     }

@@ -89,7 +89,7 @@ fn named_text<'a>(event: &Event<'a>, name: Option<Cow<'a, str>>) -> Value<'a> {
 fn namespace<'a>(event: &Event<'a>) -> Value<'a> {
     match event.stream {
         Stream::Falco => falco::field(event, "k8s.ns.name"),
-        Stream::Audit => named_text(event, text(event.object_ref().namespace)),
+        Stream::Audit => named_text(event, text(event.object_ref().namespace())),
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) fn name<'a>(event: &Event<'a>) -> Value<'a> {
     if event.stream == Stream::Falco {
         return falco::field(event, "k8s.pod.name");
     }
-    let name = text(event.object_ref().name);
+    let name = text(event.object_ref().name());
     let shape = Shape::of(event);
     if name.is_some() || shape.verb != "create" || shape.resource.is_empty() {
         return named_text(event, name);
@@ -110,11 +110,11 @@ pub(super) fn name<'a>(event: &Event<'a>) -> Value<'a> {
 }
 
 fn named<'a>(event: &Event<'a>) -> Value<'a> {
-    presence(event, text(event.object_ref().name).is_some())
+    presence(event, text(event.object_ref().name()).is_some())
 }
 
 fn namespaced<'a>(event: &Event<'a>) -> Value<'a> {
-    presence(event, text(event.object_ref().namespace).is_some())
+    presence(event, text(event.object_ref().namespace()).is_some())
 }
 
 fn presence<'a>(event: &Event<'a>, present: bool) -> Value<'a> {
