@@ -37,6 +37,7 @@ struct Routes {
     shapes: Table<()>,
     clients: Table<Client>,
     notes: Table<()>,
+    names: Table<()>,
     rules: Table<()>,
     key: Vec<u8>,
     live: Mask,
@@ -111,6 +112,7 @@ impl<'e> Worker<'e> {
                 shapes: Table::default(),
                 clients: Table::default(),
                 notes: Table::default(),
+                names: Table::default(),
                 rules: Table::default(),
                 key: Vec::with_capacity(1024),
                 live: index::empty(engine.programs()),
@@ -399,6 +401,9 @@ impl<'e> Worker<'e> {
         if any(&routes.live) {
             routes.by_notes(engine, event);
         }
+        if any(&routes.live) {
+            routes.by_name(engine, event);
+        }
     }
 
     fn route_falco(&mut self, event: &Event<'_>) {
@@ -412,15 +417,7 @@ impl<'e> Worker<'e> {
             push(&mut routes.key, event.raw(top));
         }
         let Routes { rules, key, live, .. } = routes;
-        match rules.find(key) {
-            Lookup::Known(id) => and(live, &rules.entry(id).mask),
-            Lookup::Again(hash) => {
-                let mask = engine.standing(event, Parts::FALCO);
-                and(live, &mask);
-                rules.insert(hash, key, mask, (), &mut |()| {});
-            }
-            Lookup::New => {}
-        }
+        narrow(rules, key, live, || engine.standing(event, Parts::FALCO));
     }
 
     fn bad(&mut self, place: Place<'_>) {
@@ -550,15 +547,34 @@ impl Routes {
             }
         }
         let Routes { notes, key, live, .. } = self;
-        match notes.find(key) {
-            Lookup::Known(id) => and(live, &notes.entry(id).mask),
-            Lookup::Again(hash) => {
-                let mask = engine.standing(event, Parts::NOTES);
-                and(live, &mask);
-                notes.insert(hash, key, mask, (), &mut |()| {});
-            }
-            Lookup::New => {}
+        narrow(notes, key, live, || engine.standing(event, Parts::NOTES));
+    }
+
+    /// Clears the programs that the name of the object, or the path that names no object, refutes.
+    fn by_name(&mut self, engine: &Engine, event: &Event<'_>) {
+        shape_key(&mut self.key, event);
+        let object = event.object_ref();
+        push(&mut self.key, object.namespace().map(Node::raw));
+        push(&mut self.key, object.name().map(Node::raw));
+        if spelled(object.resource()).is_empty() {
+            let uri = event.node(Top::RequestUri).map(Node::raw);
+            push(&mut self.key, uri.map(|uri| uri.split(|byte| *byte == b'?').next().unwrap_or(uri)));
         }
+        let Routes { names, key, live, .. } = self;
+        narrow(names, key, live, || engine.standing(event, Parts::SHAPE.with(Parts::NAME)));
+    }
+}
+
+/// Clears the programs that a key refutes, which `standing` finds out when the key has earned an entry.
+fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, standing: impl FnOnce() -> Mask) {
+    match table.find(key) {
+        Lookup::Known(id) => and(live, &table.entry(id).mask),
+        Lookup::Again(hash) => {
+            let mask = standing();
+            and(live, &mask);
+            table.insert(hash, key, mask, (), &mut |()| {});
+        }
+        Lookup::New => {}
     }
 }
 

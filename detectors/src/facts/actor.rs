@@ -58,11 +58,9 @@ pub(super) static FACTS: &[Fact] = &[
         .doc("`impersonatedUser.username`. A refused impersonation has none."),
     Fact::audit("actor.impersonating-groups", List, USER, impersonating_groups)
         .doc("`impersonatedUser.groups`."),
-    Fact::audit("actor.pod", Text, Parts::REST, pod)
-        .doc("The pod that a service account's token is bound to."),
-    Fact::audit("actor.node", Text, Parts::REST, node)
-        .doc("The node that a service account's token is bound to."),
-    Fact::audit("actor.credential-id", Text, Parts::REST, credential_id)
+    Fact::audit("actor.pod", Text, USER, pod).doc("The pod that a service account's token is bound to."),
+    Fact::audit("actor.node", Text, USER, node).doc("The node that a service account's token is bound to."),
+    Fact::audit("actor.credential-id", Text, USER, credential_id)
         .doc("`JTI=...` of a token or `X509SHA256=...` of a certificate."),
 ];
 

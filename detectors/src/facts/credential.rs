@@ -6,9 +6,10 @@
 //! paths, booleans, short numbers, and for names like `token` or `secret` anything that does not look random, because
 //! those names mostly hold the names of other objects. A weak default password (`changeme`) is a password.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
+use memchr::{memchr, memrchr};
 use regex::{Regex, RegexSet};
 
 /// A PEM private key with content, or a file of one as base64.
@@ -26,6 +27,9 @@ const PASSWORD: &str = "password";
 
 /// Bytes of one value that are looked at.
 pub(super) const LONGEST: usize = 1 << 20;
+
+/// Nothing shorter has one of the forms: `ab://:c@d`.
+const SHORTEST_FORM: usize = 9;
 
 /// Values that their form gives away, the most telling first.
 const FORMS: &[(&str, &str)] = &[
@@ -100,6 +104,9 @@ fn head(text: &str) -> &str {
 }
 
 fn form(value: &str) -> Option<&'static str> {
+    if value.len() < SHORTEST_FORM {
+        return None;
+    }
     if let Some(first) = FORM_SET.matches(value).iter().next() {
         return FORMS.get(first).map(|(class, _)| *class);
     }
@@ -107,8 +114,10 @@ fn form(value: &str) -> Option<&'static str> {
     if kubeconfig && captured(&KUBECONFIG_USER, value) {
         return Some(KUBECONFIG_TOKEN);
     }
-    let keywords = || KEYWORD_SERVER.is_match(value) && captured(&KEYWORD_PASSWORD, value);
-    let connects = captured(&URL_PASSWORD, value) || keywords();
+    let url = || value.contains("://") && captured(&URL_PASSWORD, value);
+    let keywords =
+        || value.contains(';') && KEYWORD_SERVER.is_match(value) && captured(&KEYWORD_PASSWORD, value);
+    let connects = url() || keywords();
     connects.then_some(CONNECTION_STRING)
 }
 
@@ -127,6 +136,14 @@ enum Promise {
     Random(&'static str),
 }
 
+/// One of these is in every name that promises a credential.
+static PROMISING: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .build(["pass", "pwd", "key", "token", "credential", "secret"])
+        .expect("the words are few constants")
+});
+
 fn promise(name: &str) -> Option<Promise> {
     const PASSWORDS: &[&str] = &["password", "passwd", "passphrase", "pwd"];
     const SECRETS: &[&str] = &[
@@ -143,6 +160,9 @@ fn promise(name: &str) -> Option<Promise> {
         "signingkey",
         "token",
     ];
+    if !PROMISING.is_match(name) {
+        return None;
+    }
     let lower = name.to_lowercase();
     let bare: String = lower.chars().filter(|c| !matches!(c, '_' | '-' | '.' | ' ')).collect();
     let ends = |endings: &[&str]| endings.iter().any(|ending| bare.ends_with(ending));
@@ -158,42 +178,74 @@ fn promise(name: &str) -> Option<Promise> {
 }
 
 fn named(name: &str, value: &str) -> Option<&'static str> {
+    let promise = promise(name)?;
     if value.contains('\n') || is_placeholder(value) {
         return None;
     }
-    match promise(name)? {
+    match promise {
         Promise::Password => (value.chars().count() >= 4).then_some(PASSWORD),
         Promise::Random(class) => looks_random(value).then_some(class),
     }
 }
 
-/// Looks for settings line by line, but not in comments. Values that are code (calls, indexing, dotted names, types) are
-/// no credentials.
+/// Looks for settings in the lines that hold a promising word, but not in comments.
 fn settings(content: &str) -> Option<&'static str> {
+    let mut at = 0;
+    while let Some(word) = PROMISING.find(&content[at..]) {
+        let word = at + word.start();
+        let start = memrchr(b'\n', &content.as_bytes()[at..word]).map_or(at, |newline| at + newline + 1);
+        let end = memchr(b'\n', &content.as_bytes()[word..]).map_or(content.len(), |newline| word + newline);
+        if let Some(class) = settings_of(content[start..end].trim_start()) {
+            return Some(class);
+        }
+        at = end;
+    }
+    None
+}
+
+/// Looks for settings in a line. Values that are code (calls, indexing, dotted names, types) are no credentials.
+fn settings_of(line: &str) -> Option<&'static str> {
     const COMMENTS: &[&str] = &["#", ";", "//", "--", "*", "/*", "<!--"];
     let code = |value: &str| {
         let dotted =
             value.contains('.') && value.chars().all(|c| c.is_ascii_alphabetic() || c == '.' || c == '_');
         dotted || value.contains(['(', ')', '[', ']', '{', '}', '<', '>', '$', '`', '|'])
     };
-    for line in content.lines().map(str::trim_start).filter(|line| line.len() >= 8) {
-        if COMMENTS.iter().any(|mark| line.starts_with(mark)) {
-            continue;
-        }
-        for setting in SETTING.captures_iter(line) {
-            let (Some(name), Some(value)) = (setting.get(1), setting.get(2)) else { continue };
-            if !code(value.as_str())
-                && let Some(class) = named(name.as_str(), value.as_str())
-            {
-                return Some(class);
-            }
-        }
+    if line.len() < 8 || COMMENTS.iter().any(|mark| line.starts_with(mark)) {
+        return None;
     }
-    None
+    let settings = SETTING.captures_iter(line).filter_map(|setting| Some((setting.get(1)?, setting.get(2)?)));
+    settings
+        .filter(|(_, value)| !code(value.as_str()))
+        .find_map(|(name, value)| named(name.as_str(), value.as_str()))
 }
 
 /// True for what stands in for a credential, or is none by its form.
 fn is_placeholder(value: &str) -> bool {
+    let short_number = || value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
+    let masked = || value.chars().all(|c| value.starts_with(c));
+    let path = || value.starts_with('/') && value[1..].contains('/') || value.starts_with("./");
+    let bracketed = || value.starts_with('<') && value.ends_with('>');
+    let templated = || ["${", "$(", "{{", "%("].iter().any(|mark| value.contains(mark));
+    let variable = || {
+        value.strip_prefix('$').is_some_and(|name| {
+            name.chars().all(|c| {
+                c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-' | '{' | '}' | '(' | ')')
+            })
+        })
+    };
+    short_number()
+        || masked()
+        || path()
+        || bracketed()
+        || variable()
+        || templated()
+        || value.contains("://")
+        || is_word_or_reference(value)
+}
+
+/// True for a word that says that nothing is there, and for what points to where the credential is kept.
+fn is_word_or_reference(value: &str) -> bool {
     const WORDS: &[&str] = &[
         "true",
         "false",
@@ -226,26 +278,10 @@ fn is_placeholder(value: &str) -> bool {
         "@microsoft.keyvault(",
         "gcp:secretmanager:",
     ];
-    let lower = value.to_ascii_lowercase();
-    let variable = value.strip_prefix('$').is_some_and(|name| {
-        name.chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | ':' | '-' | '{' | '}' | '(' | ')'))
-    });
-    let templated = ["${", "$(", "{{", "%("].iter().any(|mark| value.contains(mark));
-    let bracketed = value.starts_with('<') && value.ends_with('>');
-    let short_number = value.len() < 6 && value.bytes().all(|byte| byte.is_ascii_digit());
-    let masked = value.chars().collect::<HashSet<_>>().len() <= 1;
-    let path = value.starts_with('/') && value[1..].contains('/') || value.starts_with("./");
-    let link = value.contains("://");
-    WORDS.contains(&lower.as_str())
-        || REFERENCES.iter().any(|prefix| lower.starts_with(prefix))
-        || variable
-        || templated
-        || bracketed
-        || short_number
-        || masked
-        || path
-        || link
+    let begins = |prefix: &&str| {
+        value.get(..prefix.len()).is_some_and(|beginning| beginning.eq_ignore_ascii_case(prefix))
+    };
+    WORDS.iter().any(|word| value.eq_ignore_ascii_case(word)) || REFERENCES.iter().any(begins)
 }
 
 /// True for a word of letters and digits, long and varied enough that nobody would make it up.

@@ -71,7 +71,7 @@ impl Parts {
     /// verb, objectRef's group, resource and subresource, whether namespace and name are there, the response code and whether
     /// it has a message, stage, level, whether it was impersonated, whether it is a dry run.
     pub const SHAPE: Parts = Parts(1);
-    /// `user.username`, `user.groups` and `impersonatedUser`.
+    /// `user` and `impersonatedUser`.
     pub const USER: Parts = Parts(2);
     /// `userAgent`.
     pub const AGENT: Parts = Parts(4);
@@ -81,6 +81,8 @@ impl Parts {
     pub const NOTES: Parts = Parts(16);
     /// Falco's rule, priority and source.
     pub const FALCO: Parts = Parts(32);
+    /// objectRef's namespace and name; of a request for no resource, the path of `requestURI`.
+    pub const NAME: Parts = Parts(64);
     /// Anything else.
     pub const REST: Parts = Parts(128);
     /// All of the event.

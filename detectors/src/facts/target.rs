@@ -10,6 +10,7 @@ use crate::event::{Event, Stream, Top};
 use crate::value::Value;
 
 const SHAPE: Parts = Parts::SHAPE;
+const NAME: Parts = Parts::NAME.with(Parts::SHAPE);
 const REST: Parts = Parts::REST;
 
 /// The family's table.
@@ -38,9 +39,9 @@ pub(super) static FACTS: &[Fact] = &[
         .of(BOTH)
         .doc("The cluster's name, from the settings."),
     Fact::audit("target.uri", Text, REST, uri).doc("`requestURI` as it is logged."),
-    Fact::audit("target.path", Text, REST, request_path)
+    Fact::audit("target.path", Text, NAME, request_path)
         .doc("The URI's path, percent-decoded once, without the query."),
-    Fact::audit("target.health", Bool, REST, health)
+    Fact::audit("target.health", Bool, NAME, health)
         .doc("True for `/healthz`, `/livez` and `/readyz` with what lies below them, and `/version`."),
     Fact::audit("target.dump", Bool, SHAPE, dump).doc(
         "True for a watch that first returns everything: `sendInitialEvents=true`, no `resourceVersion`, or \
@@ -80,7 +81,7 @@ fn kind<'a>(event: &Event<'a>) -> Value<'a> {
 
 /// A name that is not empty. Its presence is part of the shape, its text is not.
 fn named_text<'a>(event: &Event<'a>, name: Option<Cow<'a, str>>) -> Value<'a> {
-    if name.is_some() && !sees_rest(event) {
+    if name.is_some() && !event.sees(Parts::NAME) {
         return Value::Unknown;
     }
     text_or_missing(event, name)
@@ -140,10 +141,21 @@ fn uri<'a>(event: &Event<'a>) -> Value<'a> {
 }
 
 fn request_path<'a>(event: &Event<'a>) -> Value<'a> {
+    if hides_path(event) {
+        return Value::Unknown;
+    }
     text_or_missing(event, path(event))
 }
 
+/// Of a request for a resource the path is no routing key.
+fn hides_path(event: &Event<'_>) -> bool {
+    !Shape::of(event).resource.is_empty() && !sees_rest(event)
+}
+
 fn health<'a>(event: &Event<'a>) -> Value<'a> {
+    if hides_path(event) {
+        return Value::Unknown;
+    }
     let Some(path) = path(event) else { return missing(event) };
     let below =
         |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

@@ -391,12 +391,12 @@ fn parts_of(path: &str) -> (Parts, Parts) {
         | "objectref.apigroup"
         | "objectref.resource"
         | "objectref.subresource" => one(Parts::SHAPE),
-        "user.username" | "user.groups" | "impersonateduser.username" | "impersonateduser.groups" => {
-            one(Parts::USER)
-        }
+        "objectref.namespace" | "objectref.name" => one(Parts::NAME),
+        "user" | "impersonateduser" => one(Parts::USER),
         "useragent" => one(Parts::AGENT),
         "sourceips" => one(Parts::ADDRESS),
         "rule" | "priority" | "source" => one(Parts::FALCO),
+        _ if path.starts_with("user.") || path.starts_with("impersonateduser.") => one(Parts::USER),
         _ if path.starts_with("annotations.") => (Parts::REST, Parts::NOTES),
         _ => one(Parts::REST),
     }
