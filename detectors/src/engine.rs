@@ -243,15 +243,14 @@ impl Engine {
         needs
     }
 
-    /// The programs that are not refuted by what `parts` shows of the event.
-    pub(crate) fn standing(&self, event: &Event<'_>, parts: Parts) -> Mask {
+    /// All programs but those `among` some that are refuted by what `parts` shows of the event.
+    pub(crate) fn standing(&self, event: &Event<'_>, parts: Parts, among: &Mask) -> Mask {
         event.lens.set(parts);
         let mut memo = Memo::default();
-        let mut mask = index::empty(self.programs.len());
-        for (index, program) in self.programs.iter().enumerate() {
-            let stream = program.rule.stream == event.stream;
-            if stream && self.tests.eval(&program.rule.condition, event, &mut memo) != Tri::False {
-                index::set(&mut mask, index);
+        let mut mask = index::full(self.programs.len());
+        for index in index::members(among) {
+            if self.tests.eval(&self.programs[index].rule.condition, event, &mut memo) == Tri::False {
+                index::clear(&mut mask, index);
             }
         }
         event.lens.set(Parts::ALL);

@@ -121,7 +121,31 @@ pub(crate) fn empty(programs: usize) -> Mask {
     vec![0; programs.div_ceil(64)].into_boxed_slice()
 }
 
+/// The set of all `programs` programs.
+pub(crate) fn full(programs: usize) -> Mask {
+    vec![u64::MAX; programs.div_ceil(64)].into_boxed_slice()
+}
+
+/// Takes a program out of a set.
+pub(crate) fn clear(mask: &mut Mask, program: usize) {
+    mask[program / 64] &= !(1 << (program % 64));
+}
+
 /// Adds a program to a set.
 pub(crate) fn set(mask: &mut Mask, program: usize) {
     mask[program / 64] |= 1 << (program % 64);
+}
+
+/// The programs in a set, in order.
+pub(crate) fn members(mask: &Mask) -> impl Iterator<Item = usize> {
+    mask.iter().enumerate().flat_map(|(word, bits)| {
+        let mut bits = *bits;
+        std::iter::from_fn(move || {
+            (bits != 0).then(|| {
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                word * 64 + bit
+            })
+        })
+    })
 }

@@ -11,7 +11,7 @@ use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
 use crate::event::{Event, Stream, Top};
 use crate::facts::Needs;
-use crate::index::Mask;
+use crate::index::{self, Mask};
 use crate::integrity;
 use crate::level::Level;
 use crate::program::{Field, Memo, Template};
@@ -103,7 +103,7 @@ impl<'a> Case<'_, 'a> {
         let engine = self.engine;
         let mut shared = None;
         let mut unknown = Vec::new();
-        for index in members(live) {
+        for index in index::members(live) {
             match engine.tests.eval(&engine.programs[index].rule.condition, self.event, memo) {
                 Tri::False => {}
                 Tri::Unknown => unknown.push(index as u32),
@@ -283,19 +283,5 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
         hex
-    })
-}
-
-/// The programs in a set, in order.
-fn members(mask: &Mask) -> impl Iterator<Item = usize> {
-    mask.iter().enumerate().flat_map(|(word, bits)| {
-        let mut bits = *bits;
-        std::iter::from_fn(move || {
-            (bits != 0).then(|| {
-                let bit = bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                word * 64 + bit
-            })
-        })
     })
 }

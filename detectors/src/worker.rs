@@ -417,7 +417,7 @@ impl<'e> Worker<'e> {
             push(&mut routes.key, event.raw(top));
         }
         let Routes { rules, key, live, .. } = routes;
-        narrow(rules, key, live, || engine.standing(event, Parts::FALCO));
+        narrow(rules, key, live, |_| engine.standing(event, Parts::FALCO, &engine.falco_programs));
     }
 
     fn bad(&mut self, place: Place<'_>) {
@@ -486,7 +486,7 @@ impl Routes {
         match shapes.find(key) {
             Lookup::Known(id) => and(live, &shapes.entry(id).mask),
             Lookup::Again(hash) => {
-                let mut mask = engine.standing(event, Parts::SHAPE);
+                let mut mask = engine.standing(event, Parts::SHAPE, &engine.audit_programs);
                 if !judge::is_judged(event) {
                     and(&mut mask, &engine.stage_programs);
                 }
@@ -518,7 +518,7 @@ impl Routes {
                 entry.extra.events += 1;
             }
             Lookup::Again(hash) => {
-                let mask = engine.standing(event, CLIENT);
+                let mask = engine.standing(event, CLIENT, &engine.audit_programs);
                 and(live, &mask);
                 let (actor, source) = judge::client_names(event);
                 let client = Client { actor, source, events: 1 };
@@ -547,7 +547,7 @@ impl Routes {
             }
         }
         let Routes { notes, key, live, .. } = self;
-        narrow(notes, key, live, || engine.standing(event, Parts::NOTES));
+        narrow(notes, key, live, |_| engine.standing(event, Parts::NOTES, &engine.audit_programs));
     }
 
     /// Clears the programs that the name of the object, or the path that names no object, refutes.
@@ -561,16 +561,17 @@ impl Routes {
             push(&mut self.key, uri.map(|uri| uri.split(|byte| *byte == b'?').next().unwrap_or(uri)));
         }
         let Routes { names, key, live, .. } = self;
-        narrow(names, key, live, || engine.standing(event, Parts::SHAPE.with(Parts::NAME)));
+        narrow(names, key, live, |live| engine.standing(event, Parts::SHAPE.with(Parts::NAME), live));
     }
 }
 
-/// Clears the programs that a key refutes, which `standing` finds out when the key has earned an entry.
-fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, standing: impl FnOnce() -> Mask) {
+/// Clears the programs that a key refutes, which `standing` finds out when the key has earned an entry; of a key of many
+/// values only for those that are still live.
+fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, standing: impl FnOnce(&Mask) -> Mask) {
     match table.find(key) {
         Lookup::Known(id) => and(live, &table.entry(id).mask),
         Lookup::Again(hash) => {
-            let mask = standing();
+            let mask = standing(live);
             and(live, &mask);
             table.insert(hash, key, mask, (), &mut |()| {});
         }
