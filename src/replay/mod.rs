@@ -90,7 +90,7 @@ struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Tuning {
-            block: 512 << 10,
+            block: 256 << 10,
             part: 4 << 20,
             slice: 64 << 10,
             line: 1 << 20,
