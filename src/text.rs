@@ -17,9 +17,18 @@ pub(crate) fn is_hostile(c: char) -> bool {
         | '\u{E0000}'..='\u{E007F}')
 }
 
+/// True if some character of the text [`is_hostile`].
+fn has_hostile(text: &str) -> bool {
+    if text.is_ascii() {
+        text.bytes().any(|byte| is_hostile(char::from(byte)))
+    } else {
+        text.contains(is_hostile)
+    }
+}
+
 /// Text of an event, fit for a terminal and for one line of it.
 pub(crate) fn for_terminal(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_hostile) {
+    if !has_hostile(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
@@ -39,7 +48,7 @@ pub(crate) fn for_terminal(text: &str) -> Cow<'_, str> {
 
 /// JSON whose hostile characters are spelt as `\uXXXX`. In valid JSON they can only stand inside strings.
 pub(crate) fn for_json(json: &str) -> Cow<'_, str> {
-    if !json.contains(is_hostile) {
+    if !has_hostile(json) {
         return Cow::Borrowed(json);
     }
     let mut out = String::with_capacity(json.len() + 32);

@@ -556,7 +556,7 @@ impl Routes {
         let object = event.object_ref();
         push(&mut self.key, object.namespace().map(Node::raw));
         push(&mut self.key, object.name().map(Node::raw));
-        if spelled(object.resource()).is_empty() {
+        if text_of(object.resource()).is_empty() {
             let uri = event.node(Top::RequestUri).map(Node::raw);
             push(&mut self.key, uri.map(|uri| uri.split(|byte| *byte == b'?').next().unwrap_or(uri)));
         }
@@ -595,19 +595,23 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     begin(key, event);
     let object = event.object_ref();
     let filled =
-        |node: Option<Node<'_>>| u8::from(node.and_then(Node::str_raw).is_some_and(|text| !text.is_empty()));
+        |node: Option<Node<'_>>| {
+            u8::from(node.is_some_and(|node| {
+                node.raw().starts_with(b"\"") && node.raw() != b"\"\"" && node.complete()
+            }))
+        };
     let flags = filled(object.namespace())
         | filled(object.name()) << 1
         | u8::from(event.impersonated().is_some()) << 2
         | u8::from(may_be_dry_run(event)) << 3;
     key.push(flags);
-    for top in [Top::Verb, Top::Stage, Top::Level] {
-        push(key, event.node(top).map(|node| spelled(Some(node))));
+    for node in [event.node(Top::Verb), event.node(Top::Stage), event.node(Top::Level)] {
+        push_text(key, node);
+    }
+    for node in [object.group(), object.resource(), object.subresource()] {
+        push_text(key, node);
     }
     push_status(key, event);
-    for node in [object.group(), object.resource(), object.subresource()] {
-        push(key, Some(spelled(node)));
-    }
 }
 
 /// Appends the status code and whether there is a message. The status of a request that succeeded says nothing else, and
@@ -626,9 +630,16 @@ fn push_status(key: &mut Vec<u8>, event: &Event<'_>) {
 /// The length of a status that has nothing but a code.
 const PLAIN_STATUS: usize = br#"{"metadata":{},"code":200}"#.len();
 
-/// A text's bytes between the quotes, or those of any other value; nothing of what is not there.
-fn spelled(node: Option<Node<'_>>) -> &[u8] {
-    node.map_or(b"", |node| node.str_raw().unwrap_or_else(|| node.raw()))
+/// Appends a value that should be a text. Its quotes tell where it ends; what has none gets its length.
+fn push_text(key: &mut Vec<u8>, node: Option<Node<'_>>) {
+    match node {
+        None => key.push(0),
+        Some(node) if node.raw().starts_with(b"\"") && node.complete() => key.extend_from_slice(node.raw()),
+        Some(node) => {
+            key.push(1);
+            push(key, Some(node.raw()));
+        }
+    }
 }
 
 /// As facts see it: their class is no finer than this. The usual reads need no second look.

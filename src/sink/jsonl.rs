@@ -1,5 +1,6 @@
 //! JSON lines: one alert, one line, at most 64 KiB, ASCII where a character could do harm.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use detectors::alert::Alert;
@@ -24,7 +25,11 @@ pub(super) fn write(alert: &Alert, out: &mut impl Write) -> io::Result<()> {
 
 fn line(alert: &Alert) -> io::Result<String> {
     let json = serde_json::to_string(alert)?;
-    let mut line = text::for_json(&json).into_owned();
+    let escaped = match text::for_json(&json) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(escaped) => Some(escaped),
+    };
+    let mut line = escaped.unwrap_or(json);
     line.push('\n');
     Ok(line)
 }
@@ -33,7 +38,7 @@ fn line(alert: &Alert) -> io::Result<String> {
 fn shortened(alert: &Alert, limit: usize) -> Alert {
     let mut alert = alert.clone();
     let clip = |text: &mut String, limit: usize| {
-        if let std::borrow::Cow::Owned(short) = text::clipped(text, limit) {
+        if let Cow::Owned(short) = text::clipped(text, limit) {
             *text = short;
         }
     };

@@ -10,6 +10,7 @@ use super::FactType::{Int, List, Text};
 use super::shape::{RBAC_GROUP, Shape, code, has_message, message, missing, sees_rest, text, texts};
 use super::{Fact, Parts, actor, query};
 use crate::event::{Event, Top};
+use crate::scan::unescape;
 use crate::value::Value;
 
 const SHAPE: Parts = Parts::SHAPE;
@@ -116,9 +117,11 @@ static DRY: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder:
 /// True if the request may be a dry run, as far as routing keys tell: an event's class is no finer than this.
 pub(crate) fn may_be_dry_run(event: &Event<'_>) -> bool {
     let says = |key| event.node(key).is_some_and(|node| DRY.find(node.raw()).is_some());
-    match event.text(Top::Verb).as_deref() {
-        Some("create" | "update" | "patch") => says(Top::RequestUri),
-        Some("delete" | "deletecollection") => says(Top::RequestUri) || says(Top::RequestObject),
+    let verb = event.raw(Top::Verb).unwrap_or_default();
+    let decoded = verb.contains(&b'\\').then(|| unescape(verb));
+    match decoded.as_deref().map_or(verb, str::as_bytes) {
+        b"create" | b"update" | b"patch" => says(Top::RequestUri),
+        b"delete" | b"deletecollection" => says(Top::RequestUri) || says(Top::RequestObject),
         _ => false,
     }
 }
