@@ -94,6 +94,15 @@ fn detectors_that_cannot_be_loaded() {
         files(&[("bad.yml", "title: x\nlogsource: {product: kubernetes, service: audit}\ndetection: {}\n")]);
     check(&["replay", THEFT, "--detectors", folder.path().to_str().unwrap()], 2, "bad.yml:");
     check(&["replay", THEFT, "--detectors", "/nowhere/at/all"], 2, "/nowhere/at/all");
+    let endless = "title: c\ncorrelation:\n  type: event_count\n  rules: [exec/pod-exec]\n  timespan: 600y\n  condition: {gte: 2}\n";
+    let folder = files(&[("c.yml", endless)]);
+    let rule = path(&folder, "c.yml");
+    check(
+        &["replay", THEFT, "--detectors", &rule],
+        2,
+        "c.yml:5: error: timespan `600y` is longer than 18 years",
+    );
+    check(&["detectors", "lint", &rule], 1, "c.yml:5: error: timespan `600y` is longer than 18 years");
 }
 
 #[test]

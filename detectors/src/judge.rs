@@ -212,7 +212,8 @@ impl<'a> Case<'_, 'a> {
         let shown = |field: Field, memo: &mut Memo<'a>| {
             report::clean(tests.name(field), &tests.value(field, self.event, memo).display())
         };
-        let facts = about.message.iter().flat_map(Template::fields);
+        let facts =
+            about.message.iter().flat_map(Template::fields).chain(program.rule.fields.iter().copied());
         let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
         let message = match &about.message {
             Some(template) => template.render_clean(tests, self.event, memo, report::clean),

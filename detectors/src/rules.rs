@@ -14,6 +14,7 @@ use crate::level::Level;
 use crate::settings::Settings;
 use crate::sigma::{
     self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Presence, Problem, Referred, Rules,
+    Threshold,
 };
 
 /// What the operator decided.
@@ -113,9 +114,10 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
     for rule in std::mem::take(&mut rules.detectors) {
         let name = rule.about.name.clone();
         let level = globs.level(&name);
+        let levels = rule.grades.iter().map(|grade| grade.level);
         programs.push(Program {
             alerts: !rule.about.hidden
-                && globs.alerts(&name, level.unwrap_or(rule.about.level), &rule.grades),
+                && globs.alerts(&name, levels.chain([level.unwrap_or(rule.about.level)])),
             level,
             exceptions: exempt(&exceptions, &name),
             feeds: Vec::new(),
@@ -125,7 +127,7 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
     }
     feed(&correlations, &mut programs, &mut rules, &exceptions);
     let partial = integrity_detector(globs.level(integrity::PARTIAL_EVENT));
-    let partial_events = globs.alerts(&partial.name, partial.level, &[]);
+    let partial_events = globs.alerts(&partial.name, [partial.level].into_iter());
     detectors.push(partial);
     correlate::Correlator::new(correlations.clone(), correlate::BUDGET)?;
     let tests = rules.tests;
@@ -166,11 +168,12 @@ impl Globs {
         self.overrides.iter().rev().find(|(g, _)| g.is_match(name)).map(|(_, level)| *level)
     }
 
-    /// True if the detector can alert: it is not disabled, and its level or a grade reaches the lowest wanted.
-    fn alerts(&self, name: &str, level: Level, grades: &[sigma::Grade]) -> bool {
-        let highest = grades.iter().map(|grade| grade.level).chain([level]).max().unwrap_or(level);
-        let raised = if name.starts_with("runtime/") { highest.raised() } else { highest };
-        !self.disable.iter().any(|g| g.is_match(name)) && self.min_level.is_none_or(|min| raised >= min)
+    /// True if the detector can alert: it is not disabled, and one of its levels reaches the lowest wanted.
+    fn alerts(&self, name: &str, levels: impl Iterator<Item = Level>) -> bool {
+        let highest =
+            levels.map(|level| if name.starts_with("runtime/") { level.raised() } else { level }).max();
+        !self.disable.iter().any(|g| g.is_match(name))
+            && self.min_level.is_none_or(|min| highest >= Some(min))
     }
 }
 
@@ -200,7 +203,10 @@ fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> 
         let members = if rule.silent.is_empty() { members(rule, rules, &places) } else { None };
         places.push(members.is_some().then_some(out.len() as u32));
         let Some(members) = members else { continue };
+        let grades = if level.is_some() { Vec::new() } else { grades(rule) };
+        let levels = grades.iter().map(|(_, level)| *level);
         let level = level.unwrap_or(rule.about.level);
+        let alerts = globs.alerts(&rule.about.name, levels.chain([level]));
         out.push(correlate::Rule {
             name: rule.about.name.clone(),
             index,
@@ -210,11 +216,11 @@ fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> 
             group_by: rule.group_by.iter().map(|key| key.name.clone()).collect(),
             timespan: (rule.timespan as i64).saturating_mul(SECOND),
             condition: condition(rule),
-            fields: Vec::new(),
-            generate: Some(rule.generate),
-            silent: rule.about.hidden || !globs.alerts(&rule.about.name, level, &[]),
+            fields: rule.shown.iter().map(|key| key.name.clone()).collect(),
+            silent: rule.about.hidden || !alerts,
             logic_hash: rule.about.logic,
             level,
+            grades,
             tags: rule.about.tags.clone(),
             message: rule.about.message.as_ref().map(|message| message.text().to_owned()),
         });
@@ -240,6 +246,14 @@ fn condition(rule: &CorrelationRule) -> Condition {
     if rule.condition.is_empty() {
         return Condition::AllMembers;
     }
+    Condition::Count(comparisons(&rule.condition))
+}
+
+fn grades(rule: &CorrelationRule) -> Vec<(Vec<(Op, u64)>, Level)> {
+    rule.grades.iter().map(|grade| (comparisons(&grade.when), grade.level)).collect()
+}
+
+fn comparisons(thresholds: &[Threshold]) -> Vec<(Op, u64)> {
     let op = |operator| match operator {
         ConditionOperator::Lt => Op::Lt,
         ConditionOperator::Lte => Op::Lte,
@@ -248,7 +262,7 @@ fn condition(rule: &CorrelationRule) -> Condition {
         ConditionOperator::Eq => Op::Eq,
         ConditionOperator::Neq => Op::Neq,
     };
-    Condition::Count(rule.condition.iter().map(|t| (op(t.operator), t.count)).collect())
+    thresholds.iter().map(|t| (op(t.operator), t.count)).collect()
 }
 
 fn expression(presence: &Presence) -> correlate::Expr {
@@ -262,7 +276,7 @@ fn expression(presence: &Presence) -> correlate::Expr {
 }
 
 fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Option<Vec<Member>> {
-    let keys = || rule.group_by.iter().chain(&rule.values);
+    let keys = || rule.group_by.iter().chain(&rule.values).chain(&rule.shown);
     let member = |(place, referred): (usize, &Referred)| {
         let (source, about) = match *referred {
             Referred::Detector(index) => (Source::Detector(index as u32), &rules.detectors[index].about),

@@ -249,6 +249,44 @@ fn what_follows_a_torn_record_is_judged() {
     assert!(expected.is_subset(&found), "{found:?}");
 }
 
+/// What `fields` names is in the alert, scrubbed as all that leaves: of one event, and of those that a correlation counts.
+#[test]
+fn an_alert_shows_the_fields_that_its_rule_names() {
+    let rule = "title: r\nname: own/r\nlogsource: {product: kubernetes}\ndetection: {s: {verb: create, objectRef.resource: configmaps}, condition: s}\nfields: [actor.agent, requestObject.data.key, requestObject.metadata.uid, objectRef.uid]\n---\n\
+        title: c\nname: own/c\ncorrelation: {type: event_count, rules: [own/r], group-by: [actor.name], timespan: 1m, condition: {gte: 2}, generate: true, aliases: {which: {own/r: target.name}}}\nfields: [which, outcome, requestObject.data.key]\n";
+    let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned() };
+    let settings = Settings::default();
+    let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
+    let mut emitted = Vec::new();
+    for n in 0..2 {
+        let event = format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"{n}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/configmaps","verb":"create","user":{{"username":"dana"}},"userAgent":"curl/8","objectRef":{{"resource":"configmaps","namespace":"a","name":"m{n}"}},"responseStatus":{{"code":201}},"requestObject":{{"data":{{"key":"hunter2"}},"metadata":{{"uid":"77"}}}},"stageTimestamp":"2026-03-01T10:00:0{n}.000000Z"}}"#
+        );
+        engine.worker().lines(Origin { input: "x", offset: 0 }, event.as_bytes(), &mut emitted);
+    }
+    let (mut correlator, mut found) = (engine.correlator(1 << 20), Vec::new());
+    for one in emitted {
+        match one {
+            Emitted::Alert(alert) => found.push(*alert),
+            Emitted::Step(step) => correlator.push(&step, &mut found),
+        }
+    }
+    let shown = |name: &str| {
+        let alert = &found.iter().find(|found| found.alert.detector == name).unwrap().alert;
+        let names = [
+            "actor.agent",
+            "requestObject.data.key",
+            "requestObject.metadata.uid",
+            "objectRef.uid",
+            "which",
+            "outcome",
+        ];
+        names.map(|name| alert.output_fields.get(name).map_or("-", String::as_str))
+    };
+    assert_eq!(shown("own/r"), ["curl/8", "[redacted]", "77", "-", "-", "-"]);
+    assert_eq!(shown("own/c"), ["-", "[redacted]", "-", "-", "m0,m1", "allowed"]);
+}
+
 #[test]
 fn an_explanation_shows_no_password() {
     let event = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods/b/exec?command=mysql&command=-phunter2&container=c","verb":"get","user":{"username":"dana"},"objectRef":{"resource":"pods","subresource":"exec","namespace":"a","name":"b"},"responseStatus":{"code":101},"stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;

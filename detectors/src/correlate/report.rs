@@ -56,13 +56,13 @@ impl Firing<'_> {
     /// The alert.
     pub(super) fn found(&self, cluster: Option<&str>) -> Found {
         let rule = &self.plan.rule;
-        let fields = self.fields();
+        let (fields, level) = (self.fields(), rule.level(self.count));
         let alert = Alert {
             uuid: self.uuid,
             time: time::format(self.time),
             rule: rule.title.clone(),
-            priority: rule.level.priority().to_owned(),
-            level: rule.level,
+            priority: level.priority().to_owned(),
+            level,
             source: "lapwing".to_owned(),
             output: self.output(&fields),
             output_fields: fields,

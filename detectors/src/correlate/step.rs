@@ -107,15 +107,6 @@ impl StepBuilder {
     }
 }
 
-/// The bytes to partition steps by: steps of one group of one rule have the same. For rules that feed others, see
-/// [`super::Correlator`]: a chain must be correlated in one place.
-pub fn group_key(step: &Step) -> Option<Vec<u8>> {
-    let packed = Packed::read(&step.bytes)?;
-    let mut key = packed.rule.to_le_bytes().to_vec();
-    key.extend_from_slice(packed.group);
-    Some(key)
-}
-
 /// A step's bytes, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Packed<'a> {
