@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use detectors::engine::Engine;
 use detectors::level::Level;
+use detectors::names;
 use detectors::rules::{self, Exception, Tuning};
 use detectors::settings::Settings;
 
@@ -103,11 +104,11 @@ fn warn(tuning: &Tuning, engine: &Engine) {
 
 /// What is wrong with a glob over detector names that no name matches.
 pub(crate) fn unmatched(glob: &str, engine: &Engine) -> Option<String> {
-    let names = || engine.detectors().iter().map(|detector| detector.name.as_str());
-    if names().any(|name| text::matches(glob, name)) {
+    let known = || engine.detectors().iter().map(|detector| detector.name.as_str());
+    if known().any(|name| names::matches(glob, name)) {
         return None;
     }
-    Some(format!("no detector is called `{glob}`{}", text::did_you_mean(glob, names())))
+    Some(format!("no detector is called `{glob}`{}", names::did_you_mean(glob, known())))
 }
 
 /// The rules in files and folders, in the order of the paths, then of the names.

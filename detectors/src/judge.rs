@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Evidence};
+use crate::bytes::hex;
 use crate::correlate;
 use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
@@ -277,12 +278,4 @@ impl<'a> Case<'_, 'a> {
 /// SHA-256, hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-        hex
-    })
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
 use yaml_serde::Value;
 
 use crate::catalog;
@@ -11,6 +10,7 @@ use crate::engine::{Assembly, Detector, Engine, Exempt, Feed, Program};
 use crate::event::time::{Nanos, SECOND};
 use crate::integrity;
 use crate::level::Level;
+use crate::names;
 use crate::settings::Settings;
 use crate::sigma::{
     self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Presence, Problem, Referred, Rules,
@@ -97,12 +97,12 @@ pub fn catalogue() -> Vec<File> {
 /// # Errors
 /// Exceptions that cannot be compiled, and correlations that the correlator refuses.
 pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result<Engine, String> {
-    let globs = Globs::new(tuning);
+    let globs = Globs(tuning);
     let mut exceptions = Vec::new();
     for exception in &tuning.exceptions {
         let compiled = sigma::exception(&exception.when, &mut rules.tests, &settings);
         let expr = compiled.map_err(|why| format!("exception for `{}`: {why}", exception.detector))?;
-        exceptions.push((glob(&exception.detector), Exempt { when: expr, until: exception.until }));
+        exceptions.push((exception.detector.as_str(), Exempt { when: expr, until: exception.until }));
     }
     let mut detectors: Vec<Detector> = rules
         .detectors
@@ -147,53 +147,27 @@ fn integrity_detector(level: Option<Level>) -> Detector {
     }
 }
 
-/// The operator's globs, compiled.
-struct Globs {
-    min_level: Option<Level>,
-    disable: Vec<Regex>,
-    overrides: Vec<(Regex, Level)>,
-}
+/// The operator's globs.
+struct Globs<'t>(&'t Tuning);
 
-impl Globs {
-    fn new(tuning: &Tuning) -> Globs {
-        Globs {
-            min_level: tuning.min_level,
-            disable: tuning.disable.iter().map(|g| glob(g)).collect(),
-            overrides: tuning.overrides.iter().map(|(g, level)| (glob(g), *level)).collect(),
-        }
-    }
-
+impl Globs<'_> {
     /// The level that the operator gave; the last override that names the detector counts.
     fn level(&self, name: &str) -> Option<Level> {
-        self.overrides.iter().rev().find(|(g, _)| g.is_match(name)).map(|(_, level)| *level)
+        self.0.overrides.iter().rev().find(|(glob, _)| names::matches(glob, name)).map(|(_, level)| *level)
     }
 
     /// True if the detector can alert: it is not disabled, and one of its levels reaches the lowest wanted.
     fn alerts(&self, name: &str, levels: impl Iterator<Item = Level>) -> bool {
         let highest =
             levels.map(|level| if name.starts_with("runtime/") { level.raised() } else { level }).max();
-        !self.disable.iter().any(|g| g.is_match(name))
-            && self.min_level.is_none_or(|min| highest >= Some(min))
+        !self.0.disable.iter().any(|glob| names::matches(glob, name))
+            && self.0.min_level.is_none_or(|min| highest >= Some(min))
     }
-}
-
-/// A glob over detector names: `*` is anything, `?` one character.
-pub fn glob(pattern: &str) -> Regex {
-    let mut regex = String::from("^");
-    for c in pattern.chars() {
-        match c {
-            '*' => regex.push_str(".*"),
-            '?' => regex.push('.'),
-            c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    regex.push('$');
-    Regex::new(&regex).expect("an escaped pattern is a pattern")
 }
 
 /// The correlator's form of the correlation rules. Their detector indices follow those of the programs. Rules that lack a
 /// list are silent, and so are those built on them.
-fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> Vec<correlate::Rule> {
+fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs<'_>) -> Vec<correlate::Rule> {
     let mut out = Vec::new();
     let mut places = Vec::new();
     for rule in &rules.correlations {
@@ -294,8 +268,12 @@ fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Opt
 }
 
 /// The exceptions that name a detector.
-fn exempt(exceptions: &[(Regex, Exempt)], name: &str) -> Vec<Exempt> {
-    exceptions.iter().filter(|(glob, _)| glob.is_match(name)).map(|(_, exempt)| exempt.clone()).collect()
+fn exempt(exceptions: &[(&str, Exempt)], name: &str) -> Vec<Exempt> {
+    exceptions
+        .iter()
+        .filter(|(glob, _)| names::matches(glob, name))
+        .map(|(_, exempt)| exempt.clone())
+        .collect()
 }
 
 /// Tells each program what correlations take from its matches. An exception for a correlation is one for its events.
@@ -303,7 +281,7 @@ fn feed(
     correlations: &[correlate::Rule],
     programs: &mut [Program],
     rules: &mut Rules,
-    exceptions: &[(Regex, Exempt)],
+    exceptions: &[(&str, Exempt)],
 ) {
     let mut fields = HashMap::new();
     for (detector, uses) in correlate::subscriptions(correlations) {

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use anyhow::anyhow;
 use detectors::engine::{Engine, Found};
 use detectors::level::Level;
+use detectors::names;
 use detectors::tally::Format;
 
 use crate::cli::{self, Look, Output};
@@ -191,7 +192,7 @@ impl Filter {
                 return Err(Failure::usage(anyhow!("{flag}: {problem}")));
             }
         }
-        let any = |globs: &[String], name: &str| globs.iter().any(|glob| text::matches(glob, name));
+        let any = |globs: &[String], name: &str| globs.iter().any(|glob| names::matches(glob, name));
         let shown = |name: &str| {
             (typed.detector.is_empty() || any(&typed.detector, name)) && !any(&typed.skip_detector, name)
         };
@@ -203,7 +204,7 @@ impl Filter {
         let alert = &found.alert;
         let any = |globs: &[String], names: &[&str]| {
             let named =
-                |glob: &String| names.iter().any(|name| !name.is_empty() && text::matches(glob, name));
+                |glob: &String| names.iter().any(|name| !name.is_empty() && names::matches(glob, name));
             globs.is_empty() || globs.iter().any(named)
         };
         self.min_level.is_none_or(|least| alert.level >= least)

@@ -52,7 +52,6 @@ mod store;
 mod tests;
 mod window;
 
-pub use report::NAMESPACE;
 pub use rule::{
     COMPUTED, Condition, Expr, Kind, LATENESS, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN, Member, Op, Rule,
     Source, subscriptions,

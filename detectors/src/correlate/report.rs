@@ -6,14 +6,13 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::rule::{Plan, Rule};
-use super::step::{self, hex};
+use super::step;
 use super::window;
 use crate::alert::{self, Alert};
+use crate::bytes::hex;
 use crate::engine::Found;
 use crate::event::time::{self, Nanos, SECOND};
-
-/// The namespace of alert ids: the UUIDv5 of `lapwing` in the DNS namespace.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x9b00_5375_f7ce_5117_a0e2_87b8_ae0e_e51a);
+use crate::report::NAMESPACE;
 
 /// Events that an alert points to.
 const EVIDENCE: usize = 20;
@@ -191,11 +190,6 @@ fn duration(span: Nanos) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_namespace_is_what_it_says() {
-        assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing"));
-    }
 
     #[test]
     fn durations() {

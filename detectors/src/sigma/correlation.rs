@@ -7,12 +7,12 @@ use yaml_serde::{Mapping, Value};
 
 use super::document::{Document, plain};
 use super::logic::{Logic, LogicHash};
-use super::names::nearest;
 use super::rule::About;
 use super::selection::Compiler;
 use crate::correlate::{COMPUTED, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN};
 use crate::event::time::SECOND;
 use crate::level::Level;
+use crate::names::did_you_mean;
 use crate::program::{Field, Template};
 
 const KEYS: &[&str] =
@@ -220,8 +220,7 @@ fn shown(document: &Document<'_>, draft: &Draft, map: &Mapping, c: &mut Compiler
 /// Within a correlation every key means something: an unknown one is never passed over.
 fn unknown_correlation_keys(map: &Mapping, c: &mut Compiler<'_>) {
     for key in map.keys().map(|key| key.as_str().unwrap_or_default()).filter(|key| !KEYS.contains(key)) {
-        let near = nearest(key, KEYS.iter().copied());
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let hint = did_you_mean(key, KEYS.iter().copied());
         c.at(key, |c| c.refuse(format!("`{key}` is not supported in a correlation{hint}")));
     }
     if let Some(window) = map.get("window").filter(|window| window.as_str() != Some("sliding")) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use yaml_serde::Value;
 
 use crate::event::Stream;
+use crate::names::did_you_mean;
 use crate::program::{Expr, Selection, Tests};
 use crate::settings::Settings;
 
@@ -397,8 +398,7 @@ impl<'s> Loader<'s> {
                 return Ok(None);
             } else {
                 let known = detectors.iter().map(|rule| rule.about.name.as_str());
-                let near = names::nearest(name, known);
-                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let hint = did_you_mean(name, known);
                 return Err(format!("there is no rule `{name}`, or it cannot be used{hint}"));
             }
         }

@@ -7,10 +7,10 @@ use yaml_serde::{Mapping, Value};
 use super::condition::Selections;
 use super::document::Document;
 use super::logic::{Logic, LogicHash};
-use super::names::nearest;
 use super::selection::{Compiler, one_or};
 use crate::event::Stream;
 use crate::level::Level;
+use crate::names::did_you_mean;
 use crate::program::{Expr, Field, Selection, Template};
 
 /// Keys of Sigma's rules and our own.
@@ -161,9 +161,8 @@ fn unknown_keys(map: &Mapping, known: &[&str], c: &mut Compiler<'_>) {
     for key in map.keys() {
         let key = key.as_str().unwrap_or_default();
         if !known.contains(&key) {
-            let near = nearest(key, known.iter().copied());
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            c.at(key, |c| c.lint_key(format!("unknown key `{key}`{hint}"), near.is_some()));
+            let hint = did_you_mean(key, known.iter().copied());
+            c.at(key, |c| c.lint_key(format!("unknown key `{key}`{hint}"), !hint.is_empty()));
         }
     }
 }
