@@ -318,6 +318,40 @@ detectors:
 }
 
 #[test]
+fn what_a_configuration_says_in_vain_is_told() {
+    let warned = |detectors: &str| {
+        let folder = files(&[("lapwing.yaml", &format!("detectors: {detectors}\n")), ("audit.log", EVENT)]);
+        let output = run(&[
+            "replay",
+            &path(&folder, "audit.log"),
+            "--config",
+            &path(&folder, "lapwing.yaml"),
+            "--summary",
+            "none",
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output).to_owned()
+    };
+    for (detectors, expected) in [
+        ("{disable: [rbac/cluster-admin-bindin]}", "did you mean `rbac/cluster-admin-binding`?"),
+        ("{disable: [rbca/*]}", "no detector is called `rbca/*`; did you mean `rbac/*`?"),
+        ("{overrides: [{detector: exec/pod-exce, level: low}]}", "did you mean `exec/pod-exec`?"),
+        ("{exceptions: [{detector: exec/pod-exce, when: {verb: get}}]}", "did you mean `exec/pod-exec`?"),
+        (
+            "{exceptions: [{detector: exec/*, when: {verb: get}, until: 2026-02-01}]}",
+            "the exception for `exec/*` ended at 2026-02-01 00:00:00, before the first event",
+        ),
+    ] {
+        let said = warned(detectors);
+        assert!(said.contains(expected), "{detectors}\n{said}");
+    }
+    assert_eq!(
+        warned("{disable: [rbac/*], exceptions: [{detector: exec/*, when: {verb: get}, until: 2026-04-01}]}"),
+        ""
+    );
+}
+
+#[test]
 fn an_exception_may_name_a_correlation_and_anything_may_be_disabled() {
     let with = |config: &str| -> Vec<Value> {
         let folder = files(&[("lapwing.yaml", config)]);

@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use anyhow::anyhow;
 use detectors::engine::{Engine, Found};
+use detectors::event::time::Nanos;
 use detectors::level::Level;
 use detectors::names;
 use detectors::tally::Format;
@@ -30,6 +31,7 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
     }
     let wanted = Wanted::read(&typed.rules)?;
     let mut filter = Filter::new(typed, wanted.min_level());
+    let ending = wanted.ending_exceptions();
     let engine = wanted.engine()?.between(typed.since, typed.until);
     filter.resolve(typed, &engine)?;
     let plan = plan::plan(&typed.paths);
@@ -51,8 +53,20 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
     let highest = printer.finish();
     let report = report.map_err(Failure::input)?;
     let highest = highest?;
+    tell_of_ended(&ending, &report);
     tell(&Summary { report: &report, engine: &engine, alerts: true }, typed.summary, look);
     Ok(exit(&report, typed, highest))
+}
+
+/// Warns of exceptions that were over before the first event, and so passed over nothing.
+fn tell_of_ended(ending: &[(String, Nanos)], report: &Report) {
+    let Some((first, _)) = report.range else { return };
+    for (detector, until) in ending.iter().filter(|(_, until)| *until <= first) {
+        let until = text::clock(*until);
+        tracing::warn!(
+            "the exception for `{detector}` ended at {until}, before the first event: nothing was passed over"
+        );
+    }
 }
 
 /// Threads to judge with.
