@@ -31,3 +31,23 @@ pub(crate) fn decode(text: &str, plus: bool) -> (Cow<'_, str>, bool) {
     }
     (Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()), valid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_decoded_once() {
+        for (text, plus, decoded, valid) in [
+            ("plain", true, "plain", true),
+            ("a%2Fb%2fc+d", false, "a/b/c+d", true),
+            ("a+%2B", true, "a +", true),
+            ("%252F", true, "%2F", true),
+            ("%ff", true, "\u{fffd}", true),
+            ("50% off+%4", true, "50% off %4", false),
+            ("%g1%41", false, "%g1A", false),
+        ] {
+            assert_eq!(decode(text, plus), (Cow::Borrowed(decoded), valid), "{text}");
+        }
+    }
+}

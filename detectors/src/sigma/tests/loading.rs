@@ -64,6 +64,10 @@ fn conditions_that_cannot_be_used() {
     for (condition, expected) in [
         ("selction", "there is no selection `selction`; did you mean `selection`?"),
         ("selection and", "is no condition at column"),
+        ("NOT selection", "is no condition at column"),
+        ("(selection", "is no condition at column"),
+        ("1 of selectoin*", "no selection has such a name"),
+        ("all of nothing", "no selection has such a name"),
         ("selection | count() > 5", "write a correlation rule"),
         ("1 of filter_*", "`1 of filter_*`: no selection has such a name"),
         ("3 of them", "there are only 1 such selections"),
@@ -326,6 +330,10 @@ fn filters_narrow_the_rules_that_they_name() {
         let plain = load(BASE, Options::default()).detectors[0].about.logic;
         assert_ne!(load(&filter(rules), Options::default()).detectors[0].about.logic, plain);
     }
+    let several = filter("[base]")
+        .replace("  condition: not dana", "  ops: {user.groups: ops}\n  condition: not 1 of them");
+    assert_eq!(judge(&several, POD, Stream::Audit), False);
+    assert_eq!(judge(&several, &POD.replace("Dana", "Eve"), Stream::Audit), True);
     assert_eq!(judge(&filter("[other]"), POD, Stream::Audit), True);
     assert_eq!(
         problems(&filter("[other]"), false),
