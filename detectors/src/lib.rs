@@ -12,6 +12,7 @@ mod index;
 mod integrity;
 mod judge;
 pub mod level;
+mod literals;
 pub mod names;
 mod percent;
 pub mod program;

@@ -27,6 +27,7 @@ mod text;
 
 pub use explain::Trace;
 pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
+pub(crate) use path::truncated;
 pub use path::{Path, TOP_KEYS};
 pub use template::Template;
 pub use text::{Glob, Piece, fold};
