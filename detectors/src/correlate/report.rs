@@ -1,7 +1,6 @@
 //! A firing as an alert.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use uuid::Uuid;
 
@@ -12,6 +11,7 @@ use crate::alert::{self, Alert};
 use crate::bytes::hex;
 use crate::engine::Found;
 use crate::event::time::{self, Nanos, SECOND};
+use crate::program::{Hole, holes};
 use crate::report::NAMESPACE;
 
 /// Events that an alert points to.
@@ -128,23 +128,16 @@ impl Firing<'_> {
             let about = names.filter_map(|name| Some(format!("{name}={}", fields.get(name)?)));
             return format!("{} ({})", rule.title, about.collect::<Vec<_>>().join(" "));
         };
-        let mut out = String::with_capacity(template.len() + 64);
-        let mut parts = template.split('{');
-        out.push_str(parts.next().unwrap_or_default());
-        for part in parts {
-            match part.split_once('}') {
-                Some((name, rest)) => {
-                    let latest = self.latest_value(name);
-                    let value = latest.or_else(|| fields.get(name).map(String::as_str));
-                    out.push_str(value.unwrap_or("unknown"));
-                    out.push_str(rest);
-                }
-                None => {
-                    let _ = write!(out, "{{{part}");
-                }
+        // The loader has read the template.
+        let holes = holes(template).unwrap_or_default();
+        let stretches = holes.into_iter().map(|hole| match hole {
+            Hole::Text(text) => text,
+            Hole::Name(name) => {
+                let value = self.latest_value(&name).or_else(|| fields.get(&name).map(String::as_str));
+                value.unwrap_or("unknown").to_owned()
             }
-        }
-        out
+        });
+        stretches.collect()
     }
 
     fn step_lines(&self) -> Vec<String> {

@@ -103,7 +103,7 @@ pub struct Rule {
     pub timespan: Nanos,
     /// When it fires.
     pub condition: Condition,
-    /// Sigma's `fields`: further fields of the events that the alert shows.
+    /// Further fields of the events that the alert shows: those that the message names, and Sigma's `fields`.
     pub fields: Vec<String>,
     /// True if it fires only for the correlations that refer to it and makes no alert of its own.
     pub silent: bool,
@@ -116,7 +116,7 @@ pub struct Rule {
     pub grades: Vec<(Vec<(Op, u64)>, Level)>,
     /// Sigma tags.
     pub tags: Vec<String>,
-    /// Template of the alert's sentence: `{field}`, `{count}`, `{window}`, `{first_seen}`, `{last_seen}`.
+    /// Template of the alert's sentence: what [`Rule::fields`] names, `{count}`, `{window}`, `{first_seen}`, `{last_seen}`.
     pub message: Option<String>,
 }
 
@@ -232,12 +232,12 @@ impl Rule {
         }
     }
 
-    /// The fields shown beside those of the group: counted ones, placeholders of the message, Sigma's `fields`.
+    /// The fields shown beside those of the group: the counted ones, and those of the message and of Sigma's `fields`.
     pub(super) fn shown(&self) -> Vec<&str> {
         let mut shown: Vec<&str> = Vec::new();
         let counted = self.counted().iter().map(String::as_str);
         let fields = self.fields.iter().map(String::as_str);
-        for name in counted.chain(placeholders(self.message.as_deref().unwrap_or_default())).chain(fields) {
+        for name in counted.chain(fields) {
             let known =
                 COMPUTED.contains(&name) || self.group_by.iter().any(|g| g == name) || shown.contains(&name);
             if !known {
@@ -246,11 +246,6 @@ impl Rule {
         }
         shown
     }
-}
-
-/// The names between braces in a template.
-fn placeholders(template: &str) -> impl Iterator<Item = &str> {
-    template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
 }
 
 /// For each detector, the rules and members that its matches are steps of.

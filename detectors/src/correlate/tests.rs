@@ -459,8 +459,10 @@ fn aliases_name_different_fields() {
 #[test]
 fn an_alert_tells_what_happened() {
     let mut burst = rule("Many targets", values(), vec![detector(0)], 300, count(Op::Gte, 3));
-    burst.message =
-        Some("{actor.name} read {count} targets in {window}, the last one {target.name} {odd {x}".to_owned());
+    burst.message = Some(
+        "{actor.name} read {count} targets in {window}, the last one {target.name} {{odd}} {x}".to_owned(),
+    );
+    burst.fields = vec!["x".to_owned()];
     let rules = [burst];
     let mut correlator =
         Correlator::new(rules.to_vec(), BUDGET).expect("good").with_cluster(Some("prod".to_owned()));
@@ -479,7 +481,7 @@ fn an_alert_tells_what_happened() {
         "uuid": report::uuid(&rules[0], &step::pack_group(["actor-0"].into_iter()), 1_772_359_200 / 300),
         "time": "2026-03-01T10:00:03.000000000Z",
         "rule": "Many targets", "priority": "Error", "level": "high", "source": "lapwing",
-        "output": "actor-0 read 3 targets in 5m, the last one target-1 {odd unknown",
+        "output": "actor-0 read 3 targets in 5m, the last one target-1 {odd} unknown",
         "output_fields": {
             "actor.name": "actor-0", "target.name": "target-0,target-2,target-1", "count": "3", "window": "5m",
             "first_seen": "2026-03-01T10:00:01.000000000Z", "last_seen": "2026-03-01T10:00:03.000000000Z",

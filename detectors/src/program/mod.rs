@@ -30,6 +30,7 @@ pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, 
 pub(crate) use path::truncated;
 pub use path::{Path, TOP_KEYS};
 pub use template::Template;
+pub(crate) use template::{Hole, holes};
 pub use text::{Glob, Piece, fold};
 
 /// A test's place in its table.
