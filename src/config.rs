@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail};
 use detectors::event::time::Nanos;
 use detectors::level::Level;
+use detectors::names;
 use detectors::settings::parse_network;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
@@ -143,7 +144,7 @@ impl Config {
             }
         }
         for list in config.lists.keys().filter(|list| !LISTS.contains(&list.as_str())) {
-            if let Some(near) = text::nearest(list, LISTS) {
+            if let Some(near) = names::nearest(list, LISTS) {
                 tracing::warn!(list, "no detector of ours reads this list; did you mean `{near}`?");
             }
         }
@@ -160,7 +161,7 @@ fn explained(name: &str, error: &yaml_serde::Error) -> String {
     let hint = match message.split_once("unknown ") {
         Some((_, rest)) => {
             let mut words = rest.split('`').skip(1).step_by(2);
-            words.next().map_or_else(String::new, |wrong| text::did_you_mean(wrong, words))
+            words.next().map_or_else(String::new, |wrong| names::did_you_mean(wrong, words))
         }
         None => String::new(),
     };

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use detectors::engine::Engine;
+use detectors::event::time::Nanos;
 use detectors::level::Level;
+use detectors::names;
 use detectors::rules::{self, Exception, Tuning};
 use detectors::settings::Settings;
 
@@ -59,6 +61,12 @@ impl Wanted {
         Ok(Wanted { settings, tuning, files })
     }
 
+    /// The exceptions that end: globs over detectors, and when.
+    pub(crate) fn ending_exceptions(&self) -> Vec<(String, Nanos)> {
+        let ends = |one: &Exception| Some((one.detector.clone(), one.until?));
+        self.tuning.exceptions.iter().filter_map(ends).collect()
+    }
+
     /// The lowest level that the configuration wants.
     pub(crate) fn min_level(&self) -> Option<Level> {
         self.tuning.min_level
@@ -103,11 +111,14 @@ fn warn(tuning: &Tuning, engine: &Engine) {
 
 /// What is wrong with a glob over detector names that no name matches.
 pub(crate) fn unmatched(glob: &str, engine: &Engine) -> Option<String> {
-    let names = || engine.detectors().iter().map(|detector| detector.name.as_str());
-    if names().any(|name| text::matches(glob, name)) {
+    let known = || engine.detectors().iter().map(|detector| detector.name.as_str());
+    if known().any(|name| names::matches(glob, name)) {
         return None;
     }
-    Some(format!("no detector is called `{glob}`{}", text::did_you_mean(glob, names())))
+    let families: Vec<String> =
+        known().filter_map(|name| Some(format!("{}/*", name.split_once('/')?.0))).collect();
+    let candidates = known().chain(families.iter().map(String::as_str));
+    Some(format!("no detector is called `{glob}`{}", names::did_you_mean(glob, candidates)))
 }
 
 /// The rules in files and folders, in the order of the paths, then of the names.

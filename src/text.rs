@@ -74,41 +74,6 @@ pub(crate) fn clipped(text: &str, limit: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// True if `text` is as `glob` says: `*` is anything, `?` one character, the rest itself.
-pub(crate) fn matches(glob: &str, text: &str) -> bool {
-    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
-    let (mut at, mut here) = (0, 0);
-    // Where the last star stands, and how much of the text it has taken so far.
-    let mut star = None;
-    while here < text.len() {
-        match glob.get(at) {
-            Some('*') => {
-                star = Some((at, here));
-                at += 1;
-            }
-            Some(c) if *c == '?' || *c == text[here] => (at, here) = (at + 1, here + 1),
-            _ => {
-                let Some((place, taken)) = star else { return false };
-                star = Some((place, taken + 1));
-                (at, here) = (place + 1, taken + 1);
-            }
-        }
-    }
-    glob[at..].iter().all(|c| *c == '*')
-}
-
-/// The candidate that a misspelt word was probably meant to be.
-pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let limit = (word.chars().count() / 3).clamp(1, 4);
-    let near = candidates.into_iter().map(|candidate| (strsim::osa_distance(word, candidate), candidate));
-    near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
-}
-
-/// `; did you mean ...?`, or nothing.
-pub(crate) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
-    nearest(word, candidates).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
-}
-
 /// Reads a moment as people type it: RFC 3339, `2026-03-01`, `2026-03-01 10:00[:00]`, `-2h` (before `now`), `now`, or seconds
 /// since the epoch. What names no zone is UTC.
 ///
@@ -332,34 +297,5 @@ mod tests {
     fn clipping_counts_characters() {
         assert_eq!(clipped("abc", 3), "abc");
         assert_eq!(clipped("äöüß", 3), "äö…");
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, text, expected) in [
-            ("*", "", true),
-            ("*", "anything\nat all", true),
-            ("rbac/*", "rbac/activity", true),
-            ("rbac/*", "authn/rbac/x", false),
-            ("*burst", "recon/denied-burst", true),
-            ("*a*b*c", "xxaxxbxxbxxc", true),
-            ("*a*b*c", "xxaxxcxxb", false),
-            ("pod-?xec", "pod-exec", true),
-            ("pod-?xec", "pod-xec", false),
-            ("", "", true),
-            ("", "a", false),
-            ("a", "A", false),
-            ("**", "ab", true),
-            ("system:serviceaccount:ci:*", "system:serviceaccount:ci:deployer", true),
-            ("[a]", "[a]", true),
-        ] {
-            assert_eq!(matches(glob, text), expected, "{glob:?} {text:?}");
-        }
-    }
-
-    #[test]
-    fn near_words_are_found() {
-        assert_eq!(nearest("lsits", ["lists", "cluster"]), Some("lists"));
-        assert_eq!(nearest("colour", ["cluster"]), None);
     }
 }

@@ -94,6 +94,15 @@ fn detectors_that_cannot_be_loaded() {
         files(&[("bad.yml", "title: x\nlogsource: {product: kubernetes, service: audit}\ndetection: {}\n")]);
     check(&["replay", THEFT, "--detectors", folder.path().to_str().unwrap()], 2, "bad.yml:");
     check(&["replay", THEFT, "--detectors", "/nowhere/at/all"], 2, "/nowhere/at/all");
+    let endless = "title: c\ncorrelation:\n  type: event_count\n  rules: [exec/pod-exec]\n  timespan: 600y\n  condition: {gte: 2}\n";
+    let folder = files(&[("c.yml", endless)]);
+    let rule = path(&folder, "c.yml");
+    check(
+        &["replay", THEFT, "--detectors", &rule],
+        2,
+        "c.yml:5: error: timespan `600y` is longer than 18 years",
+    );
+    check(&["detectors", "lint", &rule], 1, "c.yml:5: error: timespan `600y` is longer than 18 years");
 }
 
 #[test]
@@ -306,6 +315,40 @@ detectors:
     assert!(alert.contains(r#""level":"critical""#) && alert.contains(r#""cluster":"prod""#), "{alert}");
     assert_eq!(with("eve", "12:00"), "", "the exception holds");
     assert_ne!(with("eve", "09:00"), "", "the exception is over");
+}
+
+#[test]
+fn what_a_configuration_says_in_vain_is_told() {
+    let warned = |detectors: &str| {
+        let folder = files(&[("lapwing.yaml", &format!("detectors: {detectors}\n")), ("audit.log", EVENT)]);
+        let output = run(&[
+            "replay",
+            &path(&folder, "audit.log"),
+            "--config",
+            &path(&folder, "lapwing.yaml"),
+            "--summary",
+            "none",
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output).to_owned()
+    };
+    for (detectors, expected) in [
+        ("{disable: [rbac/cluster-admin-bindin]}", "did you mean `rbac/cluster-admin-binding`?"),
+        ("{disable: [rbca/*]}", "no detector is called `rbca/*`; did you mean `rbac/*`?"),
+        ("{overrides: [{detector: exec/pod-exce, level: low}]}", "did you mean `exec/pod-exec`?"),
+        ("{exceptions: [{detector: exec/pod-exce, when: {verb: get}}]}", "did you mean `exec/pod-exec`?"),
+        (
+            "{exceptions: [{detector: exec/*, when: {verb: get}, until: 2026-02-01}]}",
+            "the exception for `exec/*` ended at 2026-02-01 00:00:00, before the first event",
+        ),
+    ] {
+        let said = warned(detectors);
+        assert!(said.contains(expected), "{detectors}\n{said}");
+    }
+    assert_eq!(
+        warned("{disable: [rbac/*], exceptions: [{detector: exec/*, when: {verb: get}, until: 2026-04-01}]}"),
+        ""
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::event::{Event, Stream};
 use crate::facts::{Needs, Parts};
 use crate::index::{self, Mask};
 use crate::level::Level;
+use crate::literals::Literals;
 use crate::program::{Expr, Field, Memo, Tests};
 use crate::settings::Settings;
 use crate::sigma::{About, DetectorRule};
@@ -28,6 +29,8 @@ pub struct Engine {
     pub(crate) audit_programs: Mask,
     pub(crate) falco_programs: Mask,
     pub(crate) stage_programs: Mask,
+    /// The literals without which programs that no key routes cannot match.
+    pub(crate) literals: Option<Literals>,
 }
 
 /// A detector of single events, ready to run.
@@ -175,6 +178,7 @@ impl Engine {
             found
         };
         Engine {
+            literals: Literals::new(&parts.tests, &parts.programs),
             audit_programs: of(&|rule| rule.stream == Stream::Audit),
             falco_programs: of(&|rule| rule.stream == Stream::Falco),
             stage_programs: of(&|rule| rule.stream == Stream::Audit && names_stage(rule)),

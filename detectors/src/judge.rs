@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use crate::alert::{Alert, Evidence};
+use crate::bytes::hex;
 use crate::correlate;
 use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
@@ -212,7 +213,8 @@ impl<'a> Case<'_, 'a> {
         let shown = |field: Field, memo: &mut Memo<'a>| {
             report::clean(tests.name(field), &tests.value(field, self.event, memo).display())
         };
-        let facts = about.message.iter().flat_map(Template::fields);
+        let facts =
+            about.message.iter().flat_map(Template::fields).chain(program.rule.fields.iter().copied());
         let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
         let message = match &about.message {
             Some(template) => template.render_clean(tests, self.event, memo, report::clean),
@@ -276,12 +278,4 @@ impl<'a> Case<'_, 'a> {
 /// SHA-256, hexadecimal.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("writing to a string cannot fail");
-        hex
-    })
 }

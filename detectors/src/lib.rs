@@ -1,6 +1,7 @@
 //! Lapwing's pure core: bytes in, alerts out. No files, no network, no clock.
 
 pub mod alert;
+pub mod bytes;
 pub mod catalog;
 pub mod correlate;
 pub mod engine;
@@ -11,6 +12,9 @@ mod index;
 mod integrity;
 mod judge;
 pub mod level;
+mod literals;
+pub mod names;
+mod percent;
 pub mod program;
 pub mod redact;
 mod report;

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex, RegexSet};
 
+use crate::percent;
+
 /// What stands where a secret stood.
 pub const REDACTED: &str = "[redacted]";
 
@@ -127,7 +129,7 @@ pub fn uri(raw: &str) -> String {
     for pair in query.split('&').take(1024) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if matches!(name, "command" | "cmd") {
-            commands.push(percent_decode(value));
+            commands.push(percent::decode(value, true).0);
         } else {
             kept.push(scrub_pair(name, value));
         }
@@ -139,32 +141,11 @@ pub fn uri(raw: &str) -> String {
 }
 
 fn scrub_pair(name: &str, value: &str) -> String {
-    let pair = format!("{name}={}", percent_decode(value));
+    let pair = format!("{name}={}", percent::decode(value, true).0);
     match scrub(&pair) {
         Cow::Borrowed(_) => format!("{name}={value}"),
         Cow::Owned(scrubbed) => scrubbed,
     }
-}
-
-/// Decodes `%xx` and `+` once; what is no valid escape stays as it is.
-pub fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = |i: usize| bytes.get(i).and_then(|b| char::from(*b).to_digit(16));
-        match (bytes[at], hex(at + 1), hex(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-                continue;
-            }
-            (b'+', _, _) => out.push(b' '),
-            (byte, _, _) => out.push(byte),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

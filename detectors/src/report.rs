@@ -17,10 +17,8 @@ use crate::value::Value;
 /// Longest value of an output field, in characters.
 pub(crate) const LONGEST_FIELD: usize = 1024;
 
-/// The namespace of our UUIDv5s, itself a version-5 UUID of the DNS namespace and `lapwing`.
-pub(crate) fn namespace() -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing")
-}
+/// The namespace of alert ids: the UUIDv5 of `lapwing` in the DNS namespace.
+pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x9b00_5375_f7ce_5117_a0e2_87b8_ae0e_e51a);
 
 /// The id of an alert: UUIDv5 of detector, logic and what it is about.
 pub(crate) fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
@@ -30,7 +28,7 @@ pub(crate) fn uuid(detector: &str, logic: &[u8; 32], about: &[u8]) -> Uuid {
     name.extend_from_slice(logic);
     name.push(0);
     name.extend_from_slice(about);
-    Uuid::new_v5(&namespace(), &name)
+    Uuid::new_v5(&NAMESPACE, &name)
 }
 
 /// What the alert takes from the detector.
@@ -266,4 +264,14 @@ fn scalar(node: Node<'_>) -> String {
 /// A value that is shown as it is written if it is no text: nothing is followed into its depth.
 fn plain(node: Node<'_>) -> String {
     node.text().map_or_else(|| String::from_utf8_lossy(node.raw()).into_owned(), Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_is_what_it_says() {
+        assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing"));
+    }
 }

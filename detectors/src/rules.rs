@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use regex::Regex;
 use yaml_serde::Value;
 
 use crate::catalog;
@@ -11,9 +10,11 @@ use crate::engine::{Assembly, Detector, Engine, Exempt, Feed, Program};
 use crate::event::time::{Nanos, SECOND};
 use crate::integrity;
 use crate::level::Level;
+use crate::names;
 use crate::settings::Settings;
 use crate::sigma::{
     self, ConditionOperator, CorrelationRule, Kind, Loader, Options, Presence, Problem, Referred, Rules,
+    Threshold,
 };
 
 /// What the operator decided.
@@ -96,12 +97,12 @@ pub fn catalogue() -> Vec<File> {
 /// # Errors
 /// Exceptions that cannot be compiled, and correlations that the correlator refuses.
 pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result<Engine, String> {
-    let globs = Globs::new(tuning);
+    let globs = Globs(tuning);
     let mut exceptions = Vec::new();
     for exception in &tuning.exceptions {
         let compiled = sigma::exception(&exception.when, &mut rules.tests, &settings);
         let expr = compiled.map_err(|why| format!("exception for `{}`: {why}", exception.detector))?;
-        exceptions.push((glob(&exception.detector), Exempt { when: expr, until: exception.until }));
+        exceptions.push((exception.detector.as_str(), Exempt { when: expr, until: exception.until }));
     }
     let mut detectors: Vec<Detector> = rules
         .detectors
@@ -113,9 +114,10 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
     for rule in std::mem::take(&mut rules.detectors) {
         let name = rule.about.name.clone();
         let level = globs.level(&name);
+        let levels = rule.grades.iter().map(|grade| grade.level);
         programs.push(Program {
             alerts: !rule.about.hidden
-                && globs.alerts(&name, level.unwrap_or(rule.about.level), &rule.grades),
+                && globs.alerts(&name, levels.chain([level.unwrap_or(rule.about.level)])),
             level,
             exceptions: exempt(&exceptions, &name),
             feeds: Vec::new(),
@@ -125,7 +127,7 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
     }
     feed(&correlations, &mut programs, &mut rules, &exceptions);
     let partial = integrity_detector(globs.level(integrity::PARTIAL_EVENT));
-    let partial_events = globs.alerts(&partial.name, partial.level, &[]);
+    let partial_events = globs.alerts(&partial.name, [partial.level].into_iter());
     detectors.push(partial);
     correlate::Correlator::new(correlations.clone(), correlate::BUDGET)?;
     let tests = rules.tests;
@@ -145,52 +147,27 @@ fn integrity_detector(level: Option<Level>) -> Detector {
     }
 }
 
-/// The operator's globs, compiled.
-struct Globs {
-    min_level: Option<Level>,
-    disable: Vec<Regex>,
-    overrides: Vec<(Regex, Level)>,
-}
+/// The operator's globs.
+struct Globs<'t>(&'t Tuning);
 
-impl Globs {
-    fn new(tuning: &Tuning) -> Globs {
-        Globs {
-            min_level: tuning.min_level,
-            disable: tuning.disable.iter().map(|g| glob(g)).collect(),
-            overrides: tuning.overrides.iter().map(|(g, level)| (glob(g), *level)).collect(),
-        }
-    }
-
+impl Globs<'_> {
     /// The level that the operator gave; the last override that names the detector counts.
     fn level(&self, name: &str) -> Option<Level> {
-        self.overrides.iter().rev().find(|(g, _)| g.is_match(name)).map(|(_, level)| *level)
+        self.0.overrides.iter().rev().find(|(glob, _)| names::matches(glob, name)).map(|(_, level)| *level)
     }
 
-    /// True if the detector can alert: it is not disabled, and its level or a grade reaches the lowest wanted.
-    fn alerts(&self, name: &str, level: Level, grades: &[sigma::Grade]) -> bool {
-        let highest = grades.iter().map(|grade| grade.level).chain([level]).max().unwrap_or(level);
-        let raised = if name.starts_with("runtime/") { highest.raised() } else { highest };
-        !self.disable.iter().any(|g| g.is_match(name)) && self.min_level.is_none_or(|min| raised >= min)
+    /// True if the detector can alert: it is not disabled, and one of its levels reaches the lowest wanted.
+    fn alerts(&self, name: &str, levels: impl Iterator<Item = Level>) -> bool {
+        let highest =
+            levels.map(|level| if name.starts_with("runtime/") { level.raised() } else { level }).max();
+        !self.0.disable.iter().any(|glob| names::matches(glob, name))
+            && self.0.min_level.is_none_or(|min| highest >= Some(min))
     }
-}
-
-/// A glob over detector names: `*` is anything, `?` one character.
-pub fn glob(pattern: &str) -> Regex {
-    let mut regex = String::from("^");
-    for c in pattern.chars() {
-        match c {
-            '*' => regex.push_str(".*"),
-            '?' => regex.push('.'),
-            c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
-        }
-    }
-    regex.push('$');
-    Regex::new(&regex).expect("an escaped pattern is a pattern")
 }
 
 /// The correlator's form of the correlation rules. Their detector indices follow those of the programs. Rules that lack a
 /// list are silent, and so are those built on them.
-fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> Vec<correlate::Rule> {
+fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs<'_>) -> Vec<correlate::Rule> {
     let mut out = Vec::new();
     let mut places = Vec::new();
     for rule in &rules.correlations {
@@ -200,7 +177,10 @@ fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> 
         let members = if rule.silent.is_empty() { members(rule, rules, &places) } else { None };
         places.push(members.is_some().then_some(out.len() as u32));
         let Some(members) = members else { continue };
+        let grades = if level.is_some() { Vec::new() } else { grades(rule) };
+        let levels = grades.iter().map(|(_, level)| *level);
         let level = level.unwrap_or(rule.about.level);
+        let alerts = globs.alerts(&rule.about.name, levels.chain([level]));
         out.push(correlate::Rule {
             name: rule.about.name.clone(),
             index,
@@ -210,11 +190,11 @@ fn correlations(rules: &Rules, detectors: &mut Vec<Detector>, globs: &Globs) -> 
             group_by: rule.group_by.iter().map(|key| key.name.clone()).collect(),
             timespan: (rule.timespan as i64).saturating_mul(SECOND),
             condition: condition(rule),
-            fields: Vec::new(),
-            generate: Some(rule.generate),
-            silent: rule.about.hidden || !globs.alerts(&rule.about.name, level, &[]),
+            fields: rule.shown.iter().map(|key| key.name.clone()).collect(),
+            silent: rule.about.hidden || !alerts,
             logic_hash: rule.about.logic,
             level,
+            grades,
             tags: rule.about.tags.clone(),
             message: rule.about.message.as_ref().map(|message| message.text().to_owned()),
         });
@@ -240,6 +220,14 @@ fn condition(rule: &CorrelationRule) -> Condition {
     if rule.condition.is_empty() {
         return Condition::AllMembers;
     }
+    Condition::Count(comparisons(&rule.condition))
+}
+
+fn grades(rule: &CorrelationRule) -> Vec<(Vec<(Op, u64)>, Level)> {
+    rule.grades.iter().map(|grade| (comparisons(&grade.when), grade.level)).collect()
+}
+
+fn comparisons(thresholds: &[Threshold]) -> Vec<(Op, u64)> {
     let op = |operator| match operator {
         ConditionOperator::Lt => Op::Lt,
         ConditionOperator::Lte => Op::Lte,
@@ -248,7 +236,7 @@ fn condition(rule: &CorrelationRule) -> Condition {
         ConditionOperator::Eq => Op::Eq,
         ConditionOperator::Neq => Op::Neq,
     };
-    Condition::Count(rule.condition.iter().map(|t| (op(t.operator), t.count)).collect())
+    thresholds.iter().map(|t| (op(t.operator), t.count)).collect()
 }
 
 fn expression(presence: &Presence) -> correlate::Expr {
@@ -262,7 +250,7 @@ fn expression(presence: &Presence) -> correlate::Expr {
 }
 
 fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Option<Vec<Member>> {
-    let keys = || rule.group_by.iter().chain(&rule.values);
+    let keys = || rule.group_by.iter().chain(&rule.values).chain(&rule.shown);
     let member = |(place, referred): (usize, &Referred)| {
         let (source, about) = match *referred {
             Referred::Detector(index) => (Source::Detector(index as u32), &rules.detectors[index].about),
@@ -280,8 +268,12 @@ fn members(rule: &CorrelationRule, rules: &Rules, places: &[Option<u32>]) -> Opt
 }
 
 /// The exceptions that name a detector.
-fn exempt(exceptions: &[(Regex, Exempt)], name: &str) -> Vec<Exempt> {
-    exceptions.iter().filter(|(glob, _)| glob.is_match(name)).map(|(_, exempt)| exempt.clone()).collect()
+fn exempt(exceptions: &[(&str, Exempt)], name: &str) -> Vec<Exempt> {
+    exceptions
+        .iter()
+        .filter(|(glob, _)| names::matches(glob, name))
+        .map(|(_, exempt)| exempt.clone())
+        .collect()
 }
 
 /// Tells each program what correlations take from its matches. An exception for a correlation is one for its events.
@@ -289,7 +281,7 @@ fn feed(
     correlations: &[correlate::Rule],
     programs: &mut [Program],
     rules: &mut Rules,
-    exceptions: &[(Regex, Exempt)],
+    exceptions: &[(&str, Exempt)],
 ) {
     let mut fields = HashMap::new();
     for (detector, uses) in correlate::subscriptions(correlations) {

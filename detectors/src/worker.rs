@@ -380,6 +380,9 @@ impl<'e> Worker<'e> {
     }
 
     fn judge(&mut self, event: &Event<'_>, time: Option<Nanos>, place: Place<'_>, out: &mut Vec<Emitted>) {
+        if let Some(literals) = self.engine.literals.as_ref().filter(|_| self.indexed) {
+            literals.refute(event, &mut self.routes.live);
+        }
         if !any(&self.routes.live) || !self.engine.in_range(time) {
             return;
         }

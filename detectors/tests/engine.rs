@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test may fail
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
@@ -131,6 +132,111 @@ proptest! {
     }
 }
 
+/// Rules that no routing key can gate, and some that one can for a part.
+const UNROUTED: &str = r"
+title: keywords
+name: own/keywords
+logsource: {product: kubernetes}
+detection: {s: [kubectl, '%2Fbin%2F', curl, cluster-admin, '?dmin', 443], condition: s}
+---
+title: keywords that mostly are not there
+name: own/rare
+logsource: {product: kubernetes}
+detection: {s: [nsenter, 'sh -c', xmrig], t: {'|all': [system, masters]}, u: {verb: create}, condition: s or (t and u)}
+---
+title: URIs
+name: own/uris
+logsource: {product: kubernetes}
+detection: {s: {requestURI|contains: ['%2fsh', command=, 'stdin=true&', watch=true]}, t: {requestURI: '/api/*/secrets?*'}, condition: 1 of them}
+---
+title: agents or annotations
+name: own/agents
+logsource: {product: kubernetes}
+detection: {s: {userAgent|contains: [curl, python, kubectl]}, t: {annotations.authorization.k8s.io/reason|contains: admin}, condition: s or t}
+---
+title: times and no keyword
+name: own/times
+logsource: {product: kubernetes}
+detection: {s: {requestURI|startswith: /apis/apps, stageTimestamp|contains: '01T10:0'}, f: [kubelet], condition: s and not f}
+---
+title: two of three
+name: own/two
+logsource: {product: kubernetes}
+detection: {a: [secrets], b: {requestURI|contains: kube-system}, c: [dana, omar], condition: 2 of them}
+---
+title: decisions
+name: own/decisions
+logsource: {product: kubernetes}
+detection: {s: {annotations.authorization.k8s.io/decision: forbid, requestURI|contains: api}, condition: s}
+---
+title: of Falco
+name: own/falco
+logsource: {product: falco}
+detection: {s: [bash, nsenter, '/etc/shadow'], t: {output|contains: shell}, condition: s or t}
+";
+
+/// An engine of all these rules, and one of each.
+static UNROUTED_ENGINES: LazyLock<Vec<Engine>> = LazyLock::new(|| {
+    let engine = |yaml: &str| {
+        let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned() };
+        let settings = Settings::default();
+        let rules = rules::read_whole(&[file], &settings, false);
+        assert_eq!(rules.problems, []);
+        rules::assemble(rules, settings, &Tuning::default()).unwrap()
+    };
+    [UNROUTED].into_iter().chain(UNROUTED.split("---\n")).map(engine).collect()
+});
+
+/// The same JSON, with some characters of its strings written in other ways: as `\uXXXX`, in the other case, as the Kelvin sign.
+fn respelt(line: &str, seed: u32) -> String {
+    let (mut out, mut inside, mut escaped, mut state) = (String::new(), false, false, seed | 1);
+    for c in line.chars() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let chosen = if inside && !escaped && !seed.is_multiple_of(4) { state >> 24 } else { u32::MAX };
+        match c {
+            'k' | 'K' if chosen < 24 && seed % 4 == 1 => out.push('\u{212A}'),
+            c if chosen < 4 && c.is_alphanumeric() && seed % 4 == 2 => {
+                write!(out, "\\u{:04x}", u32::from(c)).unwrap();
+            }
+            '&' if chosen < 128 => out += "\\u0026",
+            '/' if chosen < 64 => out += "\\/",
+            c if chosen < 8 => out.push(c.to_ascii_uppercase()),
+            c => out.push(c),
+        }
+        inside ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+    }
+    out
+}
+
+#[test]
+fn literals_gate_what_no_key_routes() {
+    let lines: String = EVENTS.iter().flat_map(|event| [event.as_str(), "\n"]).collect();
+    let gated = judge(UNROUTED_ENGINES[0].worker(), &lines, &[]);
+    for name in ["keywords", "rare", "uris", "agents", "times", "two", "decisions", "falco"] {
+        let start = format!("own/{name} ");
+        assert!(gated.alerts.keys().any(|alert| alert.starts_with(&start)), "own/{name} never matches");
+    }
+    for engine in UNROUTED_ENGINES.iter() {
+        assert_eq!(judge(engine.worker(), &lines, &[]), judge(engine.worker().unindexed(), &lines, &[]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn literals_agree_on_mixtures_however_they_are_spelt(
+        picks in prop::collection::vec((0..10_000_usize, 0..10_000_usize, any::<u16>(), any::<u32>()), 200)
+    ) {
+        let spelt = |(a, b, mask, seed): &(usize, usize, u16, u32)| respelt(&mixture(*a, *b, *mask), *seed) + "\n";
+        let lines: String = picks.iter().map(spelt).collect();
+        for engine in UNROUTED_ENGINES.iter() {
+            prop_assert_eq!(judge(engine.worker(), &lines, &[]), judge(engine.worker().unindexed(), &lines, &[]));
+        }
+    }
+}
+
 fn mixture(a: usize, b: usize, mask: u16) -> String {
     let parse = |pick: usize| -> serde_json::Map<String, serde_json::Value> {
         serde_json::from_str(&EVENTS[pick % EVENTS.len()]).unwrap()
@@ -247,6 +353,44 @@ fn what_follows_a_torn_record_is_judged() {
     assert!(expected.iter().any(|alert| alert.starts_with("secret/cluster-wide-list")));
     let found = uuids_of(&line, Extent::Fragment);
     assert!(expected.is_subset(&found), "{found:?}");
+}
+
+/// What `fields` names is in the alert, scrubbed as all that leaves: of one event, and of those that a correlation counts.
+#[test]
+fn an_alert_shows_the_fields_that_its_rule_names() {
+    let rule = "title: r\nname: own/r\nlogsource: {product: kubernetes}\ndetection: {s: {verb: create, objectRef.resource: configmaps}, condition: s}\nfields: [actor.agent, requestObject.data.key, requestObject.metadata.uid, objectRef.uid]\n---\n\
+        title: c\nname: own/c\ncorrelation: {type: event_count, rules: [own/r], group-by: [actor.name], timespan: 1m, condition: {gte: 2}, generate: true, aliases: {which: {own/r: target.name}}}\nfields: [which, outcome, requestObject.data.key]\n";
+    let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned() };
+    let settings = Settings::default();
+    let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
+    let mut emitted = Vec::new();
+    for n in 0..2 {
+        let event = format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"{n}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/configmaps","verb":"create","user":{{"username":"dana"}},"userAgent":"curl/8","objectRef":{{"resource":"configmaps","namespace":"a","name":"m{n}"}},"responseStatus":{{"code":201}},"requestObject":{{"data":{{"key":"hunter2"}},"metadata":{{"uid":"77"}}}},"stageTimestamp":"2026-03-01T10:00:0{n}.000000Z"}}"#
+        );
+        engine.worker().lines(Origin { input: "x", offset: 0 }, event.as_bytes(), &mut emitted);
+    }
+    let (mut correlator, mut found) = (engine.correlator(1 << 20), Vec::new());
+    for one in emitted {
+        match one {
+            Emitted::Alert(alert) => found.push(*alert),
+            Emitted::Step(step) => correlator.push(&step, &mut found),
+        }
+    }
+    let shown = |name: &str| {
+        let alert = &found.iter().find(|found| found.alert.detector == name).unwrap().alert;
+        let names = [
+            "actor.agent",
+            "requestObject.data.key",
+            "requestObject.metadata.uid",
+            "objectRef.uid",
+            "which",
+            "outcome",
+        ];
+        names.map(|name| alert.output_fields.get(name).map_or("-", String::as_str))
+    };
+    assert_eq!(shown("own/r"), ["curl/8", "[redacted]", "77", "-", "-", "-"]);
+    assert_eq!(shown("own/c"), ["-", "[redacted]", "-", "-", "m0,m1", "allowed"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use detectors::engine::Detector;
 use detectors::rules::{self, File};
 use detectors::sigma::{About, Rules};
-use detectors::{facts, level::Level};
+use detectors::{facts, level::Level, names};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use textwrap::{Options, WordSplitter};
@@ -113,7 +113,7 @@ impl Shown {
             let hint = if name.starts_with("integrity/") {
                 "; what is about the evidence itself is no rule (`detectors list` has its title)".to_owned()
             } else {
-                text::did_you_mean(name, names.iter().map(String::as_str))
+                names::did_you_mean(name, names.iter().map(String::as_str))
             };
             return Err(Failure::usage(anyhow!("no rule is called `{name}`{hint}")));
         };

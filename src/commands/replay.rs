@@ -6,7 +6,9 @@ use std::thread::available_parallelism;
 
 use anyhow::anyhow;
 use detectors::engine::{Engine, Found};
+use detectors::event::time::Nanos;
 use detectors::level::Level;
+use detectors::names;
 use detectors::tally::Format;
 
 use crate::cli::{self, Look, Output};
@@ -29,6 +31,7 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
     }
     let wanted = Wanted::read(&typed.rules)?;
     let mut filter = Filter::new(typed, wanted.min_level());
+    let ending = wanted.ending_exceptions();
     let engine = wanted.engine()?.between(typed.since, typed.until);
     filter.resolve(typed, &engine)?;
     let plan = plan::plan(&typed.paths);
@@ -50,8 +53,20 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
     let highest = printer.finish();
     let report = report.map_err(Failure::input)?;
     let highest = highest?;
+    tell_of_ended(&ending, &report);
     tell(&Summary { report: &report, engine: &engine, alerts: true }, typed.summary, look);
     Ok(exit(&report, typed, highest))
+}
+
+/// Warns of exceptions that were over before the first event, and so passed over nothing.
+fn tell_of_ended(ending: &[(String, Nanos)], report: &Report) {
+    let Some((first, _)) = report.range else { return };
+    for (detector, until) in ending.iter().filter(|(_, until)| *until <= first) {
+        let until = text::clock(*until);
+        tracing::warn!(
+            "the exception for `{detector}` ended at {until}, before the first event: nothing was passed over"
+        );
+    }
 }
 
 /// Threads to judge with.
@@ -191,7 +206,7 @@ impl Filter {
                 return Err(Failure::usage(anyhow!("{flag}: {problem}")));
             }
         }
-        let any = |globs: &[String], name: &str| globs.iter().any(|glob| text::matches(glob, name));
+        let any = |globs: &[String], name: &str| globs.iter().any(|glob| names::matches(glob, name));
         let shown = |name: &str| {
             (typed.detector.is_empty() || any(&typed.detector, name)) && !any(&typed.skip_detector, name)
         };
@@ -203,7 +218,7 @@ impl Filter {
         let alert = &found.alert;
         let any = |globs: &[String], names: &[&str]| {
             let named =
-                |glob: &String| names.iter().any(|name| !name.is_empty() && text::matches(glob, name));
+                |glob: &String| names.iter().any(|name| !name.is_empty() && names::matches(glob, name));
             globs.is_empty() || globs.iter().any(named)
         };
         self.min_level.is_none_or(|least| alert.level >= least)

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use detectors::alert::{Alert, Evidence, Request};
+use detectors::bytes::{put_number, take_number};
 use detectors::level::Level;
 use uuid::Uuid;
 
@@ -79,12 +80,8 @@ struct Writer<'w>(&'w mut Vec<u8>);
 
 impl Writer<'_> {
     /// Seven bits a byte, lowest first.
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
+    fn number(&mut self, number: u64) {
+        put_number(self.0, number);
     }
 
     fn text(&mut self, text: &str) {
@@ -152,15 +149,7 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Read<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Damaged)
+        take_number(&mut self.0).ok_or(Damaged)
     }
 
     fn flag(&mut self) -> Read<bool> {

@@ -52,11 +52,11 @@ mod store;
 mod tests;
 mod window;
 
-pub use report::NAMESPACE;
 pub use rule::{
-    Condition, Expr, Kind, LATENESS, MAX_COUNT, MAX_MEMBERS, Member, Op, Rule, Source, subscriptions,
+    COMPUTED, Condition, Expr, Kind, LATENESS, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN, Member, Op, Rule,
+    Source, subscriptions,
 };
-pub use step::{Place, StepBuilder, group_key};
+pub use step::{Place, StepBuilder};
 
 use clock::Clock;
 use report::Firing;
@@ -231,23 +231,6 @@ impl Correlator {
             bytes: self.store.memory() as u64,
             ..self.stats
         }
-    }
-
-    /// How far back steps must be pushed again for a new correlator to know what this one knows.
-    pub fn look_back(&self) -> Nanos {
-        let mut reach = vec![0; self.plans.len()];
-        let mut order: Vec<usize> = (0..self.plans.len()).collect();
-        order.sort_by_key(|i| self.plans[*i].depth);
-        for i in order {
-            let plan = &self.plans[i];
-            let inner = plan.rule.members.iter().map(|m| match m.source {
-                Source::Correlation(inner) => reach[inner as usize],
-                Source::Detector(_) => 0,
-            });
-            let deepest: Nanos = inner.max().unwrap_or(0);
-            reach[i] = deepest.saturating_add(plan.patience()).saturating_add(plan.rule.timespan);
-        }
-        reach.into_iter().max().unwrap_or(0)
     }
 
     /// True if a packed step is one of these rules'.

@@ -1,19 +1,18 @@
 //! A firing as an alert.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use uuid::Uuid;
 
 use super::rule::{Plan, Rule};
-use super::step::{self, hex};
+use super::step;
 use super::window;
 use crate::alert::{self, Alert};
+use crate::bytes::hex;
 use crate::engine::Found;
 use crate::event::time::{self, Nanos, SECOND};
-
-/// The namespace of alert ids: the UUIDv5 of `lapwing` in the DNS namespace.
-pub const NAMESPACE: Uuid = Uuid::from_u128(0x9b00_5375_f7ce_5117_a0e2_87b8_ae0e_e51a);
+use crate::program::{Hole, holes};
+use crate::report::NAMESPACE;
 
 /// Events that an alert points to.
 const EVIDENCE: usize = 20;
@@ -56,13 +55,13 @@ impl Firing<'_> {
     /// The alert.
     pub(super) fn found(&self, cluster: Option<&str>) -> Found {
         let rule = &self.plan.rule;
-        let fields = self.fields();
+        let (fields, level) = (self.fields(), rule.level(self.count));
         let alert = Alert {
             uuid: self.uuid,
             time: time::format(self.time),
             rule: rule.title.clone(),
-            priority: rule.level.priority().to_owned(),
-            level: rule.level,
+            priority: level.priority().to_owned(),
+            level,
             source: "lapwing".to_owned(),
             output: self.output(&fields),
             output_fields: fields,
@@ -129,23 +128,16 @@ impl Firing<'_> {
             let about = names.filter_map(|name| Some(format!("{name}={}", fields.get(name)?)));
             return format!("{} ({})", rule.title, about.collect::<Vec<_>>().join(" "));
         };
-        let mut out = String::with_capacity(template.len() + 64);
-        let mut parts = template.split('{');
-        out.push_str(parts.next().unwrap_or_default());
-        for part in parts {
-            match part.split_once('}') {
-                Some((name, rest)) => {
-                    let latest = self.latest_value(name);
-                    let value = latest.or_else(|| fields.get(name).map(String::as_str));
-                    out.push_str(value.unwrap_or("unknown"));
-                    out.push_str(rest);
-                }
-                None => {
-                    let _ = write!(out, "{{{part}");
-                }
+        // The loader has read the template.
+        let holes = holes(template).unwrap_or_default();
+        let stretches = holes.into_iter().map(|hole| match hole {
+            Hole::Text(text) => text,
+            Hole::Name(name) => {
+                let value = self.latest_value(&name).or_else(|| fields.get(&name).map(String::as_str));
+                value.unwrap_or("unknown").to_owned()
             }
-        }
-        out
+        });
+        stretches.collect()
     }
 
     fn step_lines(&self) -> Vec<String> {
@@ -191,11 +183,6 @@ fn duration(span: Nanos) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_namespace_is_what_it_says() {
-        assert_eq!(NAMESPACE, Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"lapwing"));
-    }
 
     #[test]
     fn durations() {

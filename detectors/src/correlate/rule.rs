@@ -9,6 +9,9 @@ pub const LATENESS: Nanos = 60 * SECOND;
 /// Members that a rule may have.
 pub const MAX_MEMBERS: usize = 64;
 
+/// The longest window: 18 years.
+pub const MAX_TIMESPAN: Nanos = Nanos::MAX / 16;
+
 /// The highest number that a condition may compare with: windows remember that many events.
 pub const MAX_COUNT: u64 = 100_000;
 
@@ -100,24 +103,25 @@ pub struct Rule {
     pub timespan: Nanos,
     /// When it fires.
     pub condition: Condition,
-    /// Sigma's `fields`: further fields of the events that the alert shows.
+    /// Further fields of the events that the alert shows: those that the message names, and Sigma's `fields`.
     pub fields: Vec<String>,
-    /// Sigma's `generate`, as written. Not read here: whether members alert by themselves is the engine's affair.
-    pub generate: Option<bool>,
     /// True if it fires only for the correlations that refer to it and makes no alert of its own.
     pub silent: bool,
     /// Hash of its logic and that of its members.
     pub logic_hash: [u8; 32],
-    /// The level.
+    /// The level, unless a grade says otherwise.
     pub level: Level,
+    /// Comparisons of the count, and the level if all hold; the first that does counts. Only for counts that are final when
+    /// they are judged ([`Rule::closes`]).
+    pub grades: Vec<(Vec<(Op, u64)>, Level)>,
     /// Sigma tags.
     pub tags: Vec<String>,
-    /// Template of the alert's sentence: `{field}`, `{count}`, `{window}`, `{first_seen}`, `{last_seen}`.
+    /// Template of the alert's sentence: what [`Rule::fields`] names, `{count}`, `{window}`, `{first_seen}`, `{last_seen}`.
     pub message: Option<String>,
 }
 
 /// Placeholders and output fields that the correlator fills in.
-pub(super) const COMPUTED: [&str; 4] = ["count", "window", "first_seen", "last_seen"];
+pub const COMPUTED: [&str; 4] = ["count", "window", "first_seen", "last_seen"];
 
 impl Op {
     /// Compares.
@@ -174,7 +178,7 @@ impl Condition {
     /// Evaluates on a count.
     pub(super) fn holds_count(&self, n: u64) -> bool {
         match self {
-            Condition::Count(ops) => ops.iter().all(|(op, limit)| op.holds(n, *limit)),
+            Condition::Count(ops) => passes(ops, n),
             Condition::AllMembers | Condition::Members(_) => n > 0,
         }
     }
@@ -189,7 +193,18 @@ impl Condition {
     }
 }
 
+/// True if all comparisons hold.
+fn passes(ops: &[(Op, u64)], n: u64) -> bool {
+    ops.iter().all(|(op, limit)| op.holds(n, *limit))
+}
+
 impl Rule {
+    /// The level of an alert with this count.
+    pub(super) fn level(&self, count: Option<u64>) -> Level {
+        let graded = count.and_then(|n| self.grades.iter().find(|(when, _)| passes(when, n)));
+        graded.map_or(self.level, |(_, level)| *level)
+    }
+
     /// The fields of a member's event that a step carries: the group-by fields, then the counted ones, then those shown.
     /// Aliases are resolved. The engine turns them into accessors once.
     pub fn fields_for(&self, member: usize) -> Vec<&str> {
@@ -217,12 +232,12 @@ impl Rule {
         }
     }
 
-    /// The fields shown beside those of the group: counted ones, placeholders of the message, Sigma's `fields`.
+    /// The fields shown beside those of the group: the counted ones, and those of the message and of Sigma's `fields`.
     pub(super) fn shown(&self) -> Vec<&str> {
         let mut shown: Vec<&str> = Vec::new();
         let counted = self.counted().iter().map(String::as_str);
         let fields = self.fields.iter().map(String::as_str);
-        for name in counted.chain(placeholders(self.message.as_deref().unwrap_or_default())).chain(fields) {
+        for name in counted.chain(fields) {
             let known =
                 COMPUTED.contains(&name) || self.group_by.iter().any(|g| g == name) || shown.contains(&name);
             if !known {
@@ -231,11 +246,6 @@ impl Rule {
         }
         shown
     }
-}
-
-/// The names between braces in a template.
-fn placeholders(template: &str) -> impl Iterator<Item = &str> {
-    template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
 }
 
 /// For each detector, the rules and members that its matches are steps of.
@@ -362,7 +372,7 @@ fn check(rule: &Rule, rules: &[Rule]) -> Result<(), String> {
     if rule.members.is_empty() || rule.members.len() > MAX_MEMBERS {
         return Err(format!("it refers to {} rules; 1 to {MAX_MEMBERS} are possible", rule.members.len()));
     }
-    if rule.timespan < SECOND || rule.timespan > Nanos::MAX / 16 {
+    if rule.timespan < SECOND || rule.timespan > MAX_TIMESPAN {
         return Err("its timespan must be between a second and 18 years".to_owned());
     }
     if let Kind::ValueCount { fields } = &rule.kind
@@ -375,6 +385,9 @@ fn check(rule: &Rule, rules: &[Rule]) -> Result<(), String> {
         return Err("it refers to a correlation that does not exist".to_owned());
     }
     let temporal = matches!(rule.kind, Kind::Temporal | Kind::TemporalOrdered);
+    if !rule.grades.is_empty() && (temporal || !rule.closes()) {
+        return Err("its `grade` needs a count that is final when it is judged".to_owned());
+    }
     match &rule.condition {
         Condition::AllMembers if !temporal => Err("a count needs a condition such as `gte: 10`".to_owned()),
         Condition::Members(_) if rule.kind != Kind::Temporal => {
@@ -434,7 +447,10 @@ fn judge(rule: &Rule) -> Judge {
         }
         // One more than any limit decides every comparison.
         (_, true) => {
-            Judge::CloseCount(limits().iter().map(|(_, limit)| limit + 1).max().unwrap_or(1) as usize)
+            let graded = rule.grades.iter().flat_map(|(ops, _)| ops);
+            Judge::CloseCount(
+                limits().iter().chain(graded).map(|(_, limit)| limit + 1).max().unwrap_or(1) as usize
+            )
         }
     }
 }

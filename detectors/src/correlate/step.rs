@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::rule::Rule;
+use crate::bytes::{hex, put_number, take_number};
 use crate::engine::Step;
 use crate::event::identity::Identity;
 use crate::event::time::Nanos;
@@ -105,15 +106,6 @@ impl StepBuilder {
         bytes.shrink_to_fit();
         Some(Step { time, bytes })
     }
-}
-
-/// The bytes to partition steps by: steps of one group of one rule have the same. For rules that feed others, see
-/// [`super::Correlator`]: a chain must be correlated in one place.
-pub fn group_key(step: &Step) -> Option<Vec<u8>> {
-    let packed = Packed::read(&step.bytes)?;
-    let mut key = packed.rule.to_le_bytes().to_vec();
-    key.extend_from_slice(packed.group);
-    Some(key)
 }
 
 /// A step's bytes, taken apart.
@@ -224,23 +216,6 @@ fn capped(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{head}...{}", hex(&digest[..8])))
 }
 
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-        let _ = write!(out, "{b:02x}");
-        out
-    })
-}
-
-fn put_number(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
 fn put_text(out: &mut Vec<u8>, text: &str) {
     put_number(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
@@ -271,15 +246,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut n = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.take(1)?[0];
-            n |= u64::from(byte & 0x7F) << shift;
-            if byte < 0x80 {
-                return Some(n);
-            }
-        }
-        None
+        take_number(&mut self.0)
     }
 
     fn text(&mut self) -> Option<&'a str> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::event::{Event, Top};
+use crate::percent;
 
 /// Parameters that are read of one query. Headers end at 1 MiB, so hardly any request has more.
 const LIMIT: usize = 1 << 16;
@@ -60,26 +61,8 @@ impl Query {
 /// Percent-decodes once; with `plus`, a plus sign is a space. `None` if an escape is broken; bytes that are not UTF-8 become
 /// U+FFFD.
 pub(super) fn decode(text: &str, plus: bool) -> Option<Cow<'_, str>> {
-    let coded = text.contains('%') || (plus && text.contains('+'));
-    if !coded {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match byte {
-            b'%' => {
-                let [high, low, after @ ..] = after else { return None };
-                let digit = |byte: u8| char::from(byte).to_digit(16);
-                decoded.push((digit(*high)? << 4 | digit(*low)?) as u8);
-                rest = after;
-            }
-            b'+' if plus => decoded.push(b' '),
-            byte => decoded.push(*byte),
-        }
-    }
-    Some(Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()))
+    let (decoded, valid) = percent::decode(text, plus);
+    valid.then_some(decoded)
 }
 
 /// The path of a request URI, percent-decoded once; as it is if an escape is broken.

@@ -259,7 +259,7 @@ fn literal(text: &str) -> String {
 }
 
 /// True if the API server cut the bodies off because the event was too large.
-pub(super) fn truncated(event: &Event<'_>) -> bool {
+pub(crate) fn truncated(event: &Event<'_>) -> bool {
     event.annotation("audit.k8s.io/truncated").is_some_and(|node| node.str_raw() == Some(b"true"))
 }
 

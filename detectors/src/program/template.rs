@@ -108,12 +108,19 @@ fn shown(value: &Value<'_>) -> String {
     }
 }
 
-enum Hole {
+/// A stretch of a template.
+pub(crate) enum Hole {
+    /// Text as it is shown.
     Text(String),
+    /// The name of what is shown here.
     Name(String),
 }
 
-fn holes(text: &str) -> Result<Vec<Hole>, String> {
+/// The stretches of a template.
+///
+/// # Errors
+/// As [`Template::new`].
+pub(crate) fn holes(text: &str) -> Result<Vec<Hole>, String> {
     let mut holes = Vec::new();
     let mut plain = String::new();
     let mut rest = text;

@@ -86,6 +86,14 @@ impl Glob {
         }
     }
 
+    /// The texts between the wildcards.
+    pub(crate) fn literals(&self) -> impl Iterator<Item = &str> {
+        self.runs.iter().flat_map(|run| &run.atoms).filter_map(|atom| match atom {
+            Atom::Literal(text) => Some(text.as_str()),
+            Atom::One => None,
+        })
+    }
+
     /// True if the whole of `text` has this form. Time is at most the product of both lengths.
     pub fn matches(&self, text: &str) -> bool {
         let mut runs = self.runs.as_slice();

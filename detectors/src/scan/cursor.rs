@@ -92,7 +92,7 @@ impl<'a> Doc<'a> {
 
     /// The first unescaped quote at or after `from`.
     #[inline]
-    pub(super) fn quote_from(self, from: usize) -> Option<usize> {
+    fn quote_from(self, from: usize) -> Option<usize> {
         let near = self.quotes(from)?;
         if near != 0 { Some(from + near.trailing_zeros() as usize) } else { self.far_quote(from / BLOCK + 1) }
     }
@@ -128,7 +128,7 @@ impl<'a> Doc<'a> {
 
     /// The first byte at or after `from` that isn't whitespace.
     #[inline]
-    pub(super) fn skip_blanks(self, mut from: usize) -> usize {
+    fn skip_blanks(self, mut from: usize) -> usize {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.bytes.get(from) {
             from += 1;
         }
@@ -137,7 +137,7 @@ impl<'a> Doc<'a> {
 
     /// The end of the number, literal or garbage at `start`.
     #[inline]
-    pub(super) fn scalar_end(self, start: usize) -> usize {
+    fn scalar_end(self, start: usize) -> usize {
         let mut end = start;
         while let Some(&byte) = self.bytes.get(end)
             && !is_delimiter(byte)
@@ -224,10 +224,6 @@ fn without_first(bits: u64) -> u64 {
 #[inline]
 fn is_delimiter(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' | b':' | b'"' | b'{' | b'[')
-}
-
-pub(super) fn is_literal(raw: &[u8]) -> bool {
-    matches!(raw, b"true" | b"false" | b"null")
 }
 
 /// An end that nobody has asked for yet.

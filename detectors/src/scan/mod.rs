@@ -28,12 +28,10 @@
 //! assert_eq!(user.and_then(|name| name.text()).as_deref(), Some("dana"));
 //! ```
 
-mod check;
 mod cursor;
 mod kernel;
 mod text;
 
-pub use check::is_well_formed;
 pub use cursor::{Doc, Items, Key, Kind, Members, Node};
 pub use text::unescape;
 

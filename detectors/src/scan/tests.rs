@@ -277,7 +277,6 @@ proptest! {
         let raw: &RawValue = serde_json::from_str(&text).unwrap();
         each_doc(text.as_bytes(), |doc| {
             agrees(doc, doc.root().unwrap(), raw);
-            assert!(is_well_formed(doc));
             assert!(sound(doc));
         });
     }
@@ -286,7 +285,6 @@ proptest! {
     fn any_bytes_are_walked_within_bounds(bytes in bytes()) {
         each_doc(&bytes, |doc| {
             let well_formed = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
-            assert_eq!(is_well_formed(doc), well_formed);
             assert!(sound(doc) || !well_formed);
         });
     }
@@ -299,8 +297,8 @@ proptest! {
         let mut bytes = text.into_bytes();
         bytes.splice(cut..(cut + 1).min(bytes.len()), with.bytes());
         each_doc(&bytes, |doc| {
-            assert_eq!(is_well_formed(doc), serde_json::from_slice::<IgnoredAny>(&bytes).is_ok());
-            sound(doc);
+            let well_formed = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+            assert!(sound(doc) || !well_formed);
         });
     }
 
@@ -313,7 +311,6 @@ proptest! {
         let _ = (node.kind(), node.complete(), node.text(), node.as_f64());
         let some = bytes.len() + 1;
         prop_assert!(node.members().take(some).count() + node.items().take(some).count() < some);
-        let _ = is_well_formed(doc);
     }
 
     #[test]
@@ -479,7 +476,7 @@ fn every_truncation_of_an_event_is_walked() {
         let (found, damaged) = keys(&EVENT[..cut]);
         assert!(damaged && all.0.starts_with(&found), "cut at {cut}: {found}");
         each_doc(&EVENT.as_bytes()[..cut], |doc| {
-            assert!(!sound(doc) && !is_well_formed(doc) && !doc.root().unwrap().complete());
+            assert!(!sound(doc) && !doc.root().unwrap().complete());
             if let Some((_, last)) = doc.root().unwrap().members().last() {
                 let cut_off = (last.end() as usize) == cut;
                 assert!(last.complete() || cut_off);
@@ -542,11 +539,9 @@ fn torture_ends_in_time() {
             assert!(!container || members.damaged() || items.damaged() || root.complete());
             let _ = root.get("a");
         }
-        assert!(!is_well_formed(doc));
     }
     half.extend(closes);
     each_doc(&half, |doc| {
-        assert!(is_well_formed(doc));
         assert_eq!(doc.root().unwrap().raw().len(), half.len());
         assert_eq!(doc.root().unwrap().items().map(|item| item.raw().len()).sum::<usize>(), half.len() - 2);
     });

@@ -72,21 +72,6 @@ fn code_unit(raw: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &digit| Some(unit << 4 | char::from(digit).to_digit(16)?))
 }
 
-/// True if every backslash in `raw` begins an escape that JSON knows. Surrogates need not be paired.
-pub(super) fn has_known_escapes(raw: &[u8]) -> bool {
-    let mut rest = raw;
-    while let Some(at) = memchr::memchr(b'\\', rest) {
-        rest = &rest[at..];
-        let known = match rest.get(1) {
-            Some(b'u') => code_unit(rest).map(|_| 6),
-            _ => escape(rest).0.map(|_| 2),
-        };
-        let Some(length) = known else { return false };
-        rest = &rest[length..];
-    }
-    true
-}
-
 /// True if `raw` is a number as JSON spells it: no leading zeros, no plus sign, digits on both sides of the point.
 pub(super) fn is_number(raw: &[u8]) -> bool {
     let digits = |raw: &[u8]| raw.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use rsigma_parser::{ConditionExpr, Quantifier, parse_condition};
 use yaml_serde::Value;
 
-use super::names::nearest;
 use super::selection::{Compiler, one_or};
+use crate::names::did_you_mean;
 use crate::program::{Expr, Selection};
 
 /// A detection's selections, in the order of the file, and which of them some condition uses.
@@ -84,8 +84,7 @@ impl Selections {
                 if let Some(index) = self.all.iter().position(|s| s.name == *name) {
                     return self.take(index);
                 }
-                let near = nearest(name, self.all.iter().map(|s| s.name.as_str()));
-                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let hint = did_you_mean(name, self.all.iter().map(|s| s.name.as_str()));
                 compiler.refuse(format!("there is no selection `{name}`{hint}"))
             }
             ConditionExpr::Selector { quantifier, pattern } => {

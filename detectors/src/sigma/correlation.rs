@@ -7,19 +7,19 @@ use yaml_serde::{Mapping, Value};
 
 use super::document::{Document, plain};
 use super::logic::{Logic, LogicHash};
-use super::names::nearest;
 use super::rule::About;
 use super::selection::Compiler;
+use crate::correlate::{COMPUTED, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN};
+use crate::event::time::SECOND;
 use crate::level::Level;
-use crate::program::Field;
+use crate::names::did_you_mean;
+use crate::program::{Field, Template};
 
 const KEYS: &[&str] =
     &["type", "rules", "group-by", "timespan", "timeframe", "condition", "aliases", "generate", "window"];
 const CONDITION_KEYS: &[&str] = &["field", "gte", "gt", "lte", "lt", "eq", "neq"];
 /// What rules are called while a condition over them is read.
 const RULE: &str = "rule-";
-/// What an alert of a correlation can say beside the fields of its last event.
-const COMPUTED: &[&str] = &["count", "window", "first_seen", "last_seen"];
 
 /// What a correlation counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ impl Kind {
     }
 }
 
-/// A comparison of a count with a number.
+/// A comparison of a count with a number, which is at most [`MAX_COUNT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threshold {
     /// How they are compared.
@@ -81,7 +81,9 @@ pub struct CorrelationRule {
     pub presence: Option<Presence>,
     /// The fields whose values are counted, together (for [`Kind::ValueCount`]).
     pub values: Vec<Key>,
-    /// The first grade that holds gives the level.
+    /// Further fields that an alert shows: those of its message, and Sigma's `fields`.
+    pub shown: Vec<Key>,
+    /// The first grade that holds gives the level. There are none unless the count is final when it is judged.
     pub grades: Vec<CountGrade>,
     /// What it refers to alerts too.
     pub generate: bool,
@@ -135,6 +137,7 @@ pub(super) struct Draft {
     group_by: Vec<DraftKey>,
     timespan: u64,
     condition: Condition,
+    shown: Vec<DraftKey>,
     grades: Vec<CountGrade>,
     generate: bool,
     /// The line of its `rules`.
@@ -163,17 +166,10 @@ pub(super) fn draft(document: &Document<'_>, about: About, c: &mut Compiler<'_>)
         c.refuse("`correlation` is a map");
         return None;
     };
-    c.at("correlation", |c| {
+    let mut draft = c.at("correlation", |c| {
         unknown_correlation_keys(map, c);
         let kind = kind(map, c)?;
-        let rules = names(map.get("rules"));
-        if rules.is_empty() || kind.is_temporal() && rules.len() < 2 {
-            c.refuse(format!(
-                "`{}` needs {} in `rules`",
-                kind.name(),
-                if kind.is_temporal() { "two or more names" } else { "a name" }
-            ));
-        }
+        let rules = members(map, kind, c);
         let group_by = names(map.get("group-by")).iter().map(|name| key(name, map, &rules, c)).collect();
         let timespan = c.at("timespan", |c| timespan(map, c));
         let condition = c.at("condition", |c| condition(map, kind, &rules, c));
@@ -181,23 +177,50 @@ pub(super) fn draft(document: &Document<'_>, about: About, c: &mut Compiler<'_>)
         let generate =
             root_generate.or_else(|| map.get("generate")).and_then(Value::as_bool).unwrap_or(false);
         let rules_line = document.line(&["correlation", "rules"]);
-        let grades = document.root.get("grade").map_or_else(Vec::new, |value| grades(value, c));
-        Some(Draft { about, kind, rules, group_by, timespan, condition, grades, generate, rules_line })
-    })
+        let (shown, grades) = (Vec::new(), Vec::new());
+        Some(Draft { about, kind, rules, group_by, timespan, condition, shown, grades, generate, rules_line })
+    })?;
+    draft.shown = shown(document, &draft, map, c);
+    if let Some(value) = document.root.get("grade") {
+        draft.grades = c.at("grade", |c| grades(value, &draft, c));
+    }
+    Some(draft)
 }
 
-/// What the message of a correlation may name beside fields: what is computed, and aliases. Nothing for other rules.
-pub(super) fn own_names<'d>(document: &'d Document<'_>) -> Vec<&'d str> {
-    let Some(map) = document.mapping("correlation") else { return Vec::new() };
-    let aliases = map.get("aliases").and_then(Value::as_mapping).into_iter().flat_map(Mapping::keys);
-    COMPUTED.iter().copied().chain(aliases.filter_map(Value::as_str)).collect()
+/// The rules that it refers to, by name or id.
+fn members(map: &Mapping, kind: Kind, c: &mut Compiler<'_>) -> Vec<String> {
+    let rules = names(map.get("rules"));
+    let least = if kind.is_temporal() { "two or more names" } else { "a name" };
+    if rules.is_empty() || kind.is_temporal() && rules.len() < 2 {
+        c.refuse(format!("`{}` needs {least} in `rules`", kind.name()));
+    }
+    if rules.len() > MAX_MEMBERS {
+        c.at("rules", |c| {
+            c.refuse(format!("it refers to {} rules; {MAX_MEMBERS} are possible", rules.len()))
+        });
+    }
+    rules
+}
+
+/// The fields that its message and its `fields` name.
+fn shown(document: &Document<'_>, draft: &Draft, map: &Mapping, c: &mut Compiler<'_>) -> Vec<DraftKey> {
+    let message = draft.about.message.as_ref().map(|message| Template::names(message.text()));
+    let message = message.and_then(Result::ok).unwrap_or_default();
+    let mut shown: Vec<DraftKey> = Vec::new();
+    for (place, names) in [("message", message), ("fields", document.texts("fields"))] {
+        for name in names {
+            if !COMPUTED.contains(&name.as_str()) && shown.iter().all(|key| key.name != name) {
+                shown.push(c.at(place, |c| key(&name, map, &draft.rules, c)));
+            }
+        }
+    }
+    shown
 }
 
 /// Within a correlation every key means something: an unknown one is never passed over.
 fn unknown_correlation_keys(map: &Mapping, c: &mut Compiler<'_>) {
     for key in map.keys().map(|key| key.as_str().unwrap_or_default()).filter(|key| !KEYS.contains(key)) {
-        let near = nearest(key, KEYS.iter().copied());
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let hint = did_you_mean(key, KEYS.iter().copied());
         c.at(key, |c| c.refuse(format!("`{key}` is not supported in a correlation{hint}")));
     }
     if let Some(window) = map.get("window").filter(|window| window.as_str() != Some("sliding")) {
@@ -228,6 +251,10 @@ fn names(value: Option<&Value>) -> Vec<String> {
 fn timespan(map: &Mapping, c: &mut Compiler<'_>) -> u64 {
     let text = map.get("timespan").or_else(|| map.get("timeframe")).and_then(plain).unwrap_or_default();
     match Timespan::parse(&text) {
+        Ok(span) if span.seconds > (MAX_TIMESPAN / SECOND) as u64 => {
+            c.refuse(format!("timespan `{text}` is longer than 18 years"));
+            0
+        }
         Ok(span) if span.seconds > 0 => span.seconds,
         _ => {
             c.refuse(format!("timespan `{text}` is no time such as 30s, 10m, 1h or 7d"));
@@ -242,6 +269,7 @@ fn condition(map: &Mapping, kind: Kind, rules: &[String], c: &mut Compiler<'_>) 
     match map.get("condition") {
         Some(Value::Mapping(bounds)) => {
             condition.thresholds = thresholds(bounds, c);
+            decides(&condition.thresholds, kind.is_temporal().then_some(rules.len() as u64), c);
             fields = names(bounds.get("field"));
         }
         Some(Value::String(text)) => match presence(text, rules) {
@@ -316,6 +344,11 @@ fn thresholds(map: &Mapping, c: &mut Compiler<'_>) -> Vec<Threshold> {
         let key = key.as_str().unwrap_or_default();
         match (key.parse(), value.as_u64()) {
             _ if key == "field" => {}
+            (Ok(_), Some(count)) if count > MAX_COUNT => {
+                c.refuse(format!(
+                    "`{key}` compares with more than {MAX_COUNT}; use a shorter timespan and a smaller number"
+                ));
+            }
             (Ok(operator), Some(count)) if CONDITION_KEYS.contains(&key) => {
                 thresholds.push(Threshold { operator, count });
             }
@@ -333,8 +366,56 @@ fn thresholds(map: &Mapping, c: &mut Compiler<'_>) -> Vec<Threshold> {
     thresholds
 }
 
-fn grades(value: &Value, c: &mut Compiler<'_>) -> Vec<CountGrade> {
+/// Refuses comparisons that say nothing: those that hold for any count up to `most`, and those that hold for none. Nothing is
+/// judged unless something happened, so that a count is at least one.
+fn decides(thresholds: &[Threshold], most: Option<u64>, c: &mut Compiler<'_>) {
+    let holds = |count: u64| thresholds.iter().all(|threshold| threshold.holds(count));
+    let edges = thresholds.iter().flat_map(|t| [t.count.saturating_sub(1), t.count, t.count + 1]);
+    let counts: Vec<u64> =
+        edges.chain([0, 1]).filter(|count| most.is_none_or(|most| *count <= most)).collect();
+    if thresholds.is_empty() {
+        return;
+    }
+    if counts.iter().all(|count| holds(*count)) {
+        c.refuse("this always holds: compare with a number that tells something");
+    } else if !counts.iter().any(|count| *count > 0 && holds(*count)) {
+        c.refuse("this never holds: what is counted happened at least once");
+    }
+}
+
+impl Threshold {
+    fn holds(self, count: u64) -> bool {
+        match self.operator {
+            ConditionOperator::Lt => count < self.count,
+            ConditionOperator::Lte => count <= self.count,
+            ConditionOperator::Gt => count > self.count,
+            ConditionOperator::Gte => count >= self.count,
+            ConditionOperator::Eq => count == self.count,
+            ConditionOperator::Neq => count != self.count,
+        }
+    }
+
+    /// True if more can never make it false.
+    fn grows(self) -> bool {
+        matches!(self.operator, ConditionOperator::Gt | ConditionOperator::Gte)
+    }
+}
+
+/// The grades of a correlation compare its count. They need one that is final: a condition that only grows alerts as soon as it
+/// holds, at the lowest count for which it does.
+fn grades(value: &Value, draft: &Draft, c: &mut Compiler<'_>) -> Vec<CountGrade> {
     let shape = "`grade` of a correlation is a list of {when: {gte: COUNT}, level: LEVEL}";
+    if draft.kind.is_temporal() {
+        c.refuse(format!("`{}` has no count for `grade` to compare", draft.kind.name()));
+        return Vec::new();
+    }
+    if draft.condition.thresholds.iter().all(|threshold| threshold.grows()) {
+        c.refuse(
+            "the alert is raised as soon as the condition holds, so that `grade` sees no higher count: write one more correlation for that, \
+             or a condition with an upper bound (`lt`, `lte`, `eq`), which is judged when its timespan is over",
+        );
+        return Vec::new();
+    }
     let items = value.as_sequence().map(Vec::as_slice).unwrap_or_default();
     if items.is_empty() {
         c.refuse(shape);
@@ -343,7 +424,11 @@ fn grades(value: &Value, c: &mut Compiler<'_>) -> Vec<CountGrade> {
     for item in items {
         let level = item.get("level").and_then(Value::as_str).unwrap_or_default().parse();
         match (item.get("when").and_then(Value::as_mapping), level) {
-            (Some(when), Ok(level)) => grades.push(CountGrade { when: thresholds(when, c), level }),
+            (Some(when), Ok(level)) => {
+                let when = thresholds(when, c);
+                decides(&when, None, c);
+                grades.push(CountGrade { when, level });
+            }
             _ => {
                 c.refuse(shape);
             }
@@ -398,6 +483,7 @@ impl Draft {
             condition: self.condition.thresholds,
             presence: self.condition.presence,
             values: resolved(self.condition.values),
+            shown: resolved(self.shown),
             grades: self.grades,
             generate: self.generate,
             silent,

@@ -1,7 +1,8 @@
 //! Fields that public rules for the audit log use although no event has them, and verbs that have changed.
 //!
 //! SigmaHQ's rules were written against fields of a backend, or against kubectl before it used websockets. As written, they
-//! would load and never match.
+//! would load and never match. (What a process monitor calls `file_path`, the program that ran, is for the audit log the
+//! command of an exec.)
 
 use std::borrow::Cow;
 
@@ -23,6 +24,7 @@ pub(super) fn adapt<'r>(key: &'r str, values: &'r [Value], map: &Mapping) -> Vec
         "apigroup" => renamed("objectRef.apiGroup"),
         "hostpath" => renamed("pod.host-paths"),
         "capabilities" => renamed("pod.capabilities"),
+        "file_path" => renamed("exec.command"),
         "responsestatus.code" if modifiers.is_empty() => split(key, DECISION, values, decision),
         "objectref.resource" if modifiers.is_empty() => split(key, "target.type", values, with_subresource),
         "verb" if modifiers.is_empty() && connects(map) => vec![(Cow::Borrowed(key), with_get(values))],

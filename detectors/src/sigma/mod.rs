@@ -13,6 +13,7 @@ use std::sync::Arc;
 use yaml_serde::Value;
 
 use crate::event::Stream;
+use crate::names::did_you_mean;
 use crate::program::{Expr, Selection, Tests};
 use crate::settings::Settings;
 
@@ -362,6 +363,7 @@ impl<'s> Loader<'s> {
                 return self.problem(&draft.about.source, draft.rules_line, reason, Severity::Error);
             }
         };
+        let (source, line) = (draft.about.source.clone(), draft.rules_line);
         let (mut logics, mut silent) = (Vec::new(), BTreeSet::new());
         for rule in &rules {
             let (about, lists) = match *rule {
@@ -376,6 +378,9 @@ impl<'s> Loader<'s> {
             silent.extend(lists.iter().cloned());
         }
         let rule = draft.resolve(rules, &logics, silent.into_iter().collect());
+        if let Err(reason) = self.chained(&rule) {
+            return self.problem(&source, line, reason, Severity::Error);
+        }
         self.hide(&rule);
         self.rules.correlations.push(rule);
     }
@@ -393,12 +398,29 @@ impl<'s> Loader<'s> {
                 return Ok(None);
             } else {
                 let known = detectors.iter().map(|rule| rule.about.name.as_str());
-                let near = names::nearest(name, known);
-                let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let hint = did_you_mean(name, known);
                 return Err(format!("there is no rule `{name}`, or it cannot be used{hint}"));
             }
         }
         Ok(Some(rules))
+    }
+
+    /// An alert of a correlation, as an event of another, has no fields to group or to count by but those that it is grouped by.
+    fn chained(&self, rule: &CorrelationRule) -> Result<(), String> {
+        for (place, referred) in rule.rules.iter().enumerate() {
+            let Referred::Correlation(inner) = *referred else { continue };
+            let inner = &self.rules.correlations[inner];
+            for key in rule.group_by.iter().chain(&rule.values) {
+                let field = self.rules.tests.name(key.fields[place]);
+                if inner.group_by.iter().all(|key| key.name != field) {
+                    let name = &inner.about.name;
+                    return Err(format!(
+                        "`{field}` is not among the group-by fields of the correlation `{name}`"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sigma's base rules do not alert by themselves, unless the correlation says `generate`. That holds within one file; a

@@ -2,6 +2,7 @@
 
 use crate::event::Stream;
 use crate::facts;
+use crate::names::did_you_mean;
 use crate::program::TOP_KEYS;
 
 /// What is to be said of a field's name.
@@ -35,41 +36,5 @@ pub(super) fn judge(name: &str, stream: Option<Stream>) -> Verdict {
 
 fn suggestion(name: &str) -> String {
     let facts = facts::all().map(|fact| fact.name);
-    nearest(name, facts).map_or_else(String::new, |best| format!("; did you mean `{best}`?"))
-}
-
-/// The candidate that is nearest to a misspelt name, if one is near.
-pub(super) fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    let limit = (name.chars().count() / 3).clamp(1, 4);
-    candidates.map(|c| (distance(name, c), c)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn near_names_are_suggested() {
-        let names = || ["actor.name", "actor.namespace", "pod.images"].into_iter();
-        assert_eq!(nearest("actor.nmae", names()), Some("actor.name"));
-        assert_eq!(nearest("pod.image", names()), Some("pod.images"));
-        assert_eq!(nearest("secret.type", names()), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
+    did_you_mean(name, facts)
 }

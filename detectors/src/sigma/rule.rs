@@ -7,11 +7,11 @@ use yaml_serde::{Mapping, Value};
 use super::condition::Selections;
 use super::document::Document;
 use super::logic::{Logic, LogicHash};
-use super::names::nearest;
 use super::selection::{Compiler, one_or};
 use crate::event::Stream;
 use crate::level::Level;
-use crate::program::{Expr, Selection, Template};
+use crate::names::did_you_mean;
+use crate::program::{Expr, Field, Selection, Template};
 
 /// Keys of Sigma's rules and our own.
 const KEYS: &[&str] = &[
@@ -66,8 +66,6 @@ pub struct About {
     pub references: Vec<String>,
     /// ATT&CK techniques, checklist codes and the like.
     pub tags: Vec<String>,
-    /// Further fields of the event that an alert shows.
-    pub fields: Vec<String>,
     /// What it may mistake for an attack.
     pub falsepositives: Vec<String>,
     /// Who wrote it.
@@ -98,6 +96,8 @@ pub struct DetectorRule {
     pub condition: Expr,
     /// Its named selections, in the order of the file.
     pub selections: Vec<Arc<Selection>>,
+    /// Sigma's `fields`: what an alert shows beside what every alert shows.
+    pub fields: Vec<Field>,
     /// The first grade that holds gives the level.
     pub grades: Vec<Grade>,
     /// Lists that it needs and the config lacks: it is silent.
@@ -132,9 +132,9 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
         c.at("status", |c| c.lint(format!("`{status}` is none of {}", STATUSES.join(", "))));
     }
     let message = document.root.get("message");
-    let message = message.and_then(|message| {
-        c.at("message", |c| template(message, &super::correlation::own_names(document), c))
-    });
+    // What the message of a correlation names may also be computed, or an alias: that is for the correlation to judge.
+    let correlates = document.root.contains_key("correlation");
+    let message = message.and_then(|message| c.at("message", |c| template(message, correlates, c)));
     let hidden = name.rsplit('/').next().is_some_and(|last| last.starts_with('_'));
     About {
         hidden,
@@ -145,7 +145,6 @@ pub(super) fn about(document: &Document<'_>, name: String, source: &Arc<str>, c:
         description: document.text("description").unwrap_or_default(),
         references: document.texts("references"),
         tags: document.texts("tags"),
-        fields: document.texts("fields"),
         falsepositives: document.texts("falsepositives"),
         author: document.text("author"),
         message,
@@ -162,9 +161,8 @@ fn unknown_keys(map: &Mapping, known: &[&str], c: &mut Compiler<'_>) {
     for key in map.keys() {
         let key = key.as_str().unwrap_or_default();
         if !known.contains(&key) {
-            let near = nearest(key, known.iter().copied());
-            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            c.at(key, |c| c.lint_key(format!("unknown key `{key}`{hint}"), near.is_some()));
+            let hint = did_you_mean(key, known.iter().copied());
+            c.at(key, |c| c.lint_key(format!("unknown key `{key}`{hint}"), !hint.is_empty()));
         }
     }
 }
@@ -183,15 +181,15 @@ fn parse_level(value: &Value, c: &mut Compiler<'_>) -> Level {
     })
 }
 
-/// A message. `own` are names that are no fields.
-fn template(value: &Value, own: &[&str], c: &mut Compiler<'_>) -> Option<Template> {
+/// A message, the names in which are fields unless it `correlates`.
+fn template(value: &Value, correlates: bool, c: &mut Compiler<'_>) -> Option<Template> {
     let Some(text) = value.as_str() else {
         c.refuse("a message is a text");
         return None;
     };
     match Template::names(text) {
         Ok(names) => {
-            for name in names.into_iter().filter(|name| !own.contains(&name.as_str())) {
+            for name in names.into_iter().filter(|_| !correlates) {
                 // The template itself asks for the field again; this is for what is to be said of the name.
                 if let Err(reason) = c.field(&name) {
                     c.refuse(reason);
@@ -296,14 +294,30 @@ pub(super) fn detector(
     for name in selections.unused().map(str::to_owned).collect::<Vec<_>>() {
         c.at("detection", |c| c.at(&name, |c| c.warn(format!("no condition uses the selection `{name}`"))));
     }
+    let fields = c.at("fields", |c| fields(document, c));
     DetectorRule {
         about,
         stream,
         condition,
+        fields,
         selections: selections.into_all(),
         grades,
         silent: c.missing.iter().cloned().collect(),
     }
+}
+
+/// The fields that an alert is to show.
+fn fields(document: &Document<'_>, c: &mut Compiler<'_>) -> Vec<Field> {
+    let mut fields = Vec::new();
+    for name in document.texts("fields") {
+        match c.field(&name) {
+            Ok(field) => fields.push(field),
+            Err(reason) => {
+                c.refuse(reason);
+            }
+        }
+    }
+    fields
 }
 
 fn grades(value: &Value, selections: &mut Selections, c: &mut Compiler<'_>) -> Vec<Grade> {

@@ -64,6 +64,10 @@ fn conditions_that_cannot_be_used() {
     for (condition, expected) in [
         ("selction", "there is no selection `selction`; did you mean `selection`?"),
         ("selection and", "is no condition at column"),
+        ("NOT selection", "is no condition at column"),
+        ("(selection", "is no condition at column"),
+        ("1 of selectoin*", "no selection has such a name"),
+        ("all of nothing", "no selection has such a name"),
         ("selection | count() > 5", "write a correlation rule"),
         ("1 of filter_*", "`1 of filter_*`: no selection has such a name"),
         ("3 of them", "there are only 1 such selections"),
@@ -217,13 +221,12 @@ fn what_a_rule_says_of_itself() {
     let yaml = format!(
         "title: T\nid: 7\nauthor: me\nstatus: test\nlevel: critical\ntags: [a, b]\nreferences: r\nfields: [verb]\ndescription: |\n  D.\nfalsepositives: [f]\ntests:\n- event: &e {{a: 1}}\n- event: {{<<: *e, b: 2}}\nmessage: '{{verb}}'\n{PLAIN}"
     );
-    let about = &load(&yaml, Options { strict: true, prose: true, tests: true }).detectors[0].about;
+    let rules = load(&yaml, Options { strict: true, prose: true, tests: true });
+    let about = &rules.detectors[0].about;
+    assert_eq!(rules.detectors[0].fields.iter().map(|f| rules.tests.name(*f)).collect::<Vec<_>>(), ["verb"]);
     assert_eq!((&*about.title, about.id.as_deref(), about.author.as_deref()), ("T", Some("7"), Some("me")));
     assert_eq!((about.level, about.status.as_deref()), (Level::Critical, Some("test")));
-    assert_eq!(
-        (about.tags.len(), about.references.len(), about.fields.len(), about.falsepositives.len()),
-        (2, 1, 1, 1)
-    );
+    assert_eq!((about.tags.len(), about.references.len(), about.falsepositives.len()), (2, 1, 1));
     assert_eq!(about.description, "D.\n");
     let second = &about.tests.as_ref().unwrap()[1]["event"];
     assert_eq!((second["a"].as_u64(), second["b"].as_u64()), (Some(1), Some(2)));
@@ -327,6 +330,10 @@ fn filters_narrow_the_rules_that_they_name() {
         let plain = load(BASE, Options::default()).detectors[0].about.logic;
         assert_ne!(load(&filter(rules), Options::default()).detectors[0].about.logic, plain);
     }
+    let several = filter("[base]")
+        .replace("  condition: not dana", "  ops: {user.groups: ops}\n  condition: not 1 of them");
+    assert_eq!(judge(&several, POD, Stream::Audit), False);
+    assert_eq!(judge(&several, &POD.replace("Dana", "Eve"), Stream::Audit), True);
     assert_eq!(judge(&filter("[other]"), POD, Stream::Audit), True);
     assert_eq!(
         problems(&filter("[other]"), false),
@@ -349,7 +356,7 @@ fn correlations() {
     );
     let rules = load(
         &format!(
-            "{yaml}message: '{{who}} {{count}} {{window}}'\ngrade: [{{when: {{gte: 5}}, level: high}}]\n"
+            "{yaml}message: '{{who}} {{count}} {{window}}'\nfields: [verb, who, count]\ngrade: [{{when: {{gte: 5}}, level: high}}]\n"
         ),
         Options { strict: true, ..Options::default() },
     );
@@ -364,6 +371,7 @@ fn correlations() {
     };
     assert_eq!(names(&c.group_by), [["user.username", "sourceIPs"], ["objectRef.namespace"; 2]]);
     assert_eq!(names(&c.values), [["actor.name"; 2], ["user.username", "sourceIPs"]]);
+    assert_eq!(names(&c.shown), [vec!["user.username", "sourceIPs"], vec!["verb"; 2]]);
     let bounds: Vec<_> = c.condition.iter().map(|t| (t.operator, t.count)).collect();
     assert_eq!(bounds, [(ConditionOperator::Gte, 3), (ConditionOperator::Lt, 9)]);
     assert!(rules.detectors[0].about.hidden, "a base rule in the same file does not alert");
@@ -395,6 +403,13 @@ fn correlations_that_cannot_be_used() {
         ),
         ("type: event_count\nrules: [base]\ntimespan: 1m", 9, "needs a condition"),
         ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {gte: -3}", 13, "takes a whole number"),
+        ("type: event_count\nrules: [base]\ntimespan: 20y\ncondition: {gte: 3}", 12, "longer than 18 years"),
+        ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {gte: 100001}", 13, "more than 100000"),
+        ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {gte: 0}", 13, "this always holds"),
+        ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {eq: 0}", 13, "this never holds"),
+        ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {lt: 1}", 13, "this never holds"),
+        ("type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {gt: 5, lt: 6}", 13, "this never holds"),
+        ("type: temporal\nrules: [base, '11']\ntimespan: 1m\ncondition: {gt: 2}", 13, "this never holds"),
         (
             "type: event_count\nrules: [base]\ntimespan: 1m\ncondition: {atleast: 3, gte: 1}",
             13,
@@ -437,6 +452,57 @@ fn correlations_that_cannot_be_used() {
         let start = format!("dir/test.yml:{line}: error: ");
         assert!(found.iter().any(|p| p.starts_with(&start) && p.contains(expected)), "{body}\n{found:#?}");
     }
+}
+
+#[test]
+fn grades_of_correlations_compare_a_final_count() {
+    let graded = |kind: &str, condition: &str, grade: &str| {
+        let body = format!("type: {kind}\nrules: [base, '11']\ntimespan: 1m\n{condition}");
+        problems(&format!("{}grade: {grade}\n", correlation(&body)), false)
+    };
+    let high = "[{when: {gte: 50}, level: high}]";
+    assert_eq!(graded("event_count", "condition: {gte: 3, lt: 100}", high), [""; 0]);
+    for (kind, condition, grade, expected) in [
+        ("event_count", "condition: {gte: 3}", high, "so that `grade` sees no higher count"),
+        ("temporal", "", high, "`temporal` has no count"),
+        ("temporal_ordered", "", high, "`temporal_ordered` has no count"),
+        ("event_count", "condition: {lt: 9}", "high", "`grade` of a correlation is a list of"),
+        (
+            "event_count",
+            "condition: {lt: 9}",
+            "[{when: s, level: high}]",
+            "`grade` of a correlation is a list of",
+        ),
+        (
+            "event_count",
+            "condition: {lt: 9}",
+            "[{when: {gte: 5}, level: hihg}]",
+            "`grade` of a correlation is a list of",
+        ),
+        ("event_count", "condition: {lt: 9}", "[{when: {gte: 0}, level: high}]", "this always holds"),
+    ] {
+        let found = graded(kind, condition, grade);
+        let line = if condition.is_empty() { 13 } else { 14 };
+        let start = format!("dir/test.yml:{line}: error: ");
+        assert!(
+            found.len() == 1 && found[0].starts_with(&start) && found[0].contains(expected),
+            "{kind}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_chain_groups_by_what_the_inner_rule_groups_by() {
+    let inner = "title: i\nname: i\ncorrelation: {type: event_count, rules: [base], group-by: [actor.name], timespan: 1m, condition: {gte: 3}}\n---\n";
+    let outer = |by: &str| {
+        let body = format!(
+            "type: event_count\nrules:\n  - i\ngroup-by: [{by}]\ntimespan: 1h\ncondition: {{gte: 2}}"
+        );
+        problems(&format!("{inner}{}", correlation(&body)), false)
+    };
+    assert_eq!(outer("actor.name"), [""; 0]);
+    let reason = "`actor.ip` is not among the group-by fields of the correlation `i`";
+    assert_eq!(outer("actor.ip"), [format!("dir/test.yml:15: error: {reason}")]);
 }
 
 #[test]

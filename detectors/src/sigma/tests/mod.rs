@@ -260,6 +260,46 @@ fn inequality_is_the_negation_of_equality() {
 }
 
 #[test]
+fn modifiers_join() {
+    check("userAgent|contains|neq: curl", POD, True);
+    check("userAgent|contains|neq: [curl, kube]", POD, False);
+    check("userAgent|startswith|neq: kube", POD, False);
+    check("userAgent|re|neq: '^kube'", POD, False);
+    check("sourceIPs|cidr|neq: 10.0.0.0/8", POD, False);
+    check("userAgent|endswith|cased: V1.30", POD, False);
+    check("userAgent|startswith|cased: kubectl", POD, True);
+    check("userAgent|contains|windash: ' -a'", r#"{"userAgent":"x /a"}"#, True);
+    check("userAgent|startswith|windash: '-a'", r#"{"userAgent":"/abc"}"#, True);
+    check("userAgent|endswith|windash: ' -a'", r#"{"userAgent":"x –a"}"#, True);
+    check("userAgent|re|i|m|s: '^B.C$'", r#"{"userAgent":"a\nb\nc"}"#, True);
+    check("responseStatus.code|re: '^2\\d\\d$'", POD, True);
+    check("user.groups|re|all: ['^dev', 'authenticated$']", POD, True);
+    check("user.groups|re|all: ['^dev', '^ops']", POD, False);
+    check("sourceIPs|cidr|all: [10.0.0.0/8, 203.0.113.0/24]", POD, True);
+    check("sourceIPs|cidr|all: [10.0.0.0/8, 192.0.2.0/24]", POD, False);
+    check("user.username|contains|expand: '%gitops%'", r#"{"user":{"username":"x-argocd-y"}}"#, True);
+    check("user.username|startswith|expand: '%gitops%'", r#"{"user":{"username":"x-argocd-y"}}"#, False);
+    check("userAgent|wide|base64offset|contains: ab", r#"{"userAgent":"eGEAYgB4"}"#, True);
+    check("userAgent|utf16be|base64offset|contains: ab", r#"{"userAgent":"eABhAGI="}"#, True);
+    check("requestObject.metadata.none|exists: false", POD, True);
+}
+
+#[test]
+fn null_and_nothing_among_other_values() {
+    check("requestObject.metadata.none: [null, x]", POD, True);
+    check("requestObject.metadata.nothing: [x, null]", POD, True);
+    check("requestObject.spec.n: [null, '17']", POD, True);
+    check("requestObject.spec.n: [null, '18']", POD, False);
+    check("requestObject.spec.n|neq: null", POD, True);
+    check("requestObject.metadata.none|neq: null", POD, False);
+    check("annotations.authorization.k8s.io/reason: ['', x]", POD, True);
+    check("annotations.authorization.k8s.io/reason: null", POD, False);
+    check("annotations.authorization.k8s.io/reason: '*'", POD, True);
+    check("annotations.authorization.k8s.io/reason: '?*'", POD, False);
+    check("annotations.authorization.k8s.io/reason|exists: true", POD, True);
+}
+
+#[test]
 fn parts_of_times_are_in_utc() {
     let time = "requestReceivedTimestamp";
     for (item, expected) in [
@@ -424,6 +464,17 @@ fn conditions() {
         ("all of filter_*", False),
         ("any of filter_*", True),
         ("not 1 of filter_*", False),
+        ("a and not all of filter_*", True),
+        ("1 of them", True),
+        ("all of them", False),
+        ("not all of them", True),
+        ("1 of *", True),
+        ("2 of filter_*", False),
+        ("1 of filter_* and 1 of _*", True),
+        ("((a)) and ((not (b or (b and (a or c)))))", True),
+        ("not (a and not (b or not (c or a)))", False),
+        ("a or b and b", True),
+        ("not b and a", True),
         ("2 of them", True),
         ("3 of them", Unknown),
         ("4 of them", False),
