@@ -486,17 +486,18 @@ impl Routes {
     fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
         let Routes { shapes, key, live, .. } = self;
-        match shapes.find(key) {
-            Lookup::Known(id) => and(live, &shapes.entry(id).mask),
-            Lookup::Again(hash) => {
-                let mut mask = engine.standing(event, Parts::SHAPE, &engine.audit_programs);
-                if !judge::is_judged(event) {
-                    and(&mut mask, &engine.stage_programs);
-                }
-                and(live, &mask);
-                shapes.insert(hash, key, mask, (), &mut |()| {});
-            }
-            Lookup::New => self.restrict(engine, event),
+        let found = shapes.find(key);
+        if let Lookup::Known(id) = found {
+            return and(live, &shapes.entry(id).mask);
+        }
+        // Even for a shape that does not come again, asking the shape alone is cheaper than asking every program everything.
+        let mut mask = engine.standing(event, Parts::SHAPE, &engine.audit_programs);
+        if !judge::is_judged(event) {
+            and(&mut mask, &engine.stage_programs);
+        }
+        and(live, &mask);
+        if let Lookup::Again(hash) = found {
+            shapes.insert(hash, key, mask, (), &mut |()| {});
         }
     }
 
