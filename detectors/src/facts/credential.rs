@@ -6,11 +6,12 @@
 //! paths, booleans, short numbers, and for names like `token` or `secret` anything that does not look random, because
 //! those names mostly hold the names of other objects. A weak default password (`changeme`) is a password.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 use memchr::{memchr, memrchr};
-use regex::{Regex, RegexSet};
+use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 /// A PEM private key with content, or a file of one as base64.
 const PRIVATE_KEY: &str = "private-key";
@@ -54,7 +55,9 @@ const FORMS: &[(&str, &str)] = &[
 ];
 
 static FORM_SET: LazyLock<RegexSet> = LazyLock::new(|| {
-    RegexSet::new(FORMS.iter().map(|(_, pattern)| pattern))
+    RegexSetBuilder::new(FORMS.iter().map(|(_, pattern)| pattern))
+        .unicode(false)
+        .build()
         .expect("the patterns are constants, which tests compile")
 });
 
@@ -82,8 +85,9 @@ static SETTING: LazyLock<Regex> = LazyLock::new(|| {
     )
 });
 
+/// Credentials are ASCII, and so are the classes of the patterns.
 fn compile(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("the pattern is a constant, which tests compile")
+    RegexBuilder::new(pattern).unicode(false).build().expect("the pattern is a constant, which tests compile")
 }
 
 /// The class of a value by its name and its form.
@@ -107,7 +111,7 @@ fn form(value: &str) -> Option<&'static str> {
     if value.len() < SHORTEST_FORM {
         return None;
     }
-    if let Some(first) = FORM_SET.matches(value).iter().next() {
+    if let Some(first) = FORM_SET.matches(value.as_bytes()).iter().next() {
         return FORMS.get(first).map(|(class, _)| *class);
     }
     let kubeconfig = value.contains("clusters") && value.contains("users") && value.contains("contexts");
@@ -115,16 +119,22 @@ fn form(value: &str) -> Option<&'static str> {
         return Some(KUBECONFIG_TOKEN);
     }
     let url = || value.contains("://") && captured(&URL_PASSWORD, value);
-    let keywords =
-        || value.contains(';') && KEYWORD_SERVER.is_match(value) && captured(&KEYWORD_PASSWORD, value);
+    let keywords = || {
+        value.contains(';') && KEYWORD_SERVER.is_match(value.as_bytes()) && captured(&KEYWORD_PASSWORD, value)
+    };
     let connects = url() || keywords();
     connects.then_some(CONNECTION_STRING)
 }
 
 /// True if the pattern captures something that is no placeholder.
 fn captured(pattern: &Regex, value: &str) -> bool {
-    let mut found = pattern.captures_iter(value).filter_map(|captures| captures.get(1));
-    found.any(|password| !is_placeholder(password.as_str()))
+    let mut found = pattern.captures_iter(value.as_bytes());
+    found.any(|captures| !is_placeholder(&group(&captures, 1)))
+}
+
+/// What a group captured. A pattern may begin or end within a character that is not ASCII.
+fn group<'t>(captures: &Captures<'t>, index: usize) -> Cow<'t, str> {
+    captures.get(index).map_or(Cow::Borrowed(""), |group| String::from_utf8_lossy(group.as_bytes()))
 }
 
 /// What a name promises.
@@ -214,10 +224,11 @@ fn settings_of(line: &str) -> Option<&'static str> {
     if line.len() < 8 || COMMENTS.iter().any(|mark| line.starts_with(mark)) {
         return None;
     }
-    let settings = SETTING.captures_iter(line).filter_map(|setting| Some((setting.get(1)?, setting.get(2)?)));
+    let settings = SETTING.captures_iter(line.as_bytes());
     settings
-        .filter(|(_, value)| !code(value.as_str()))
-        .find_map(|(name, value)| named(name.as_str(), value.as_str()))
+        .map(|setting| (group(&setting, 1), group(&setting, 2)))
+        .filter(|(_, value)| !code(value))
+        .find_map(|(name, value)| named(&name, &value))
 }
 
 /// True for what stands in for a credential, or is none by its form.
