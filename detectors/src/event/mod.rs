@@ -230,10 +230,24 @@ impl<'a> User<'a> {
 }
 
 impl ObjectSpans {
+    /// The order is that of the audit API's Go type.
     fn of(node: Option<Node<'_>>) -> ObjectSpans {
         let mut spans = ObjectSpans::default();
         let Some(node) = node else { return spans };
-        for (key, value) in node.members() {
+        let mut expected = node.expected();
+        let mut note = |field: usize, span: Option<(u32, u32)>| spans.0[field] = span.unwrap_or_default();
+        note(1, expected.text(b"{\"resource\":\""));
+        note(3, expected.text(b",\"namespace\":\""));
+        note(4, expected.text(b",\"name\":\""));
+        expected.text(b",\"uid\":\"");
+        note(0, expected.text(b",\"apiGroup\":\""));
+        expected.text(b",\"apiVersion\":\"");
+        expected.text(b",\"resourceVersion\":\"");
+        note(2, expected.text(b",\"subresource\":\""));
+        if expected.is_over() {
+            return spans;
+        }
+        for (key, value) in expected.rest() {
             let field = match key.raw() {
                 b"apiGroup" => 0,
                 b"resource" => 1,
@@ -402,9 +416,19 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// Notes where the known members lie, once.
+    /// Notes where the known members lie, once. The first ones are expected in the order of the audit API's Go type.
     fn note_members(&mut self) {
-        let mut members = self.root.members();
+        let mut expected = self.root.expected();
+        let mut note =
+            |top: Top, span: Option<(u32, u32)>| self.spans[top as usize] = span.unwrap_or_default();
+        note(Top::Kind, expected.text(b"{\"kind\":\""));
+        note(Top::ApiVersion, expected.text(b",\"apiVersion\":\""));
+        note(Top::Level, expected.text(b",\"level\":\""));
+        note(Top::AuditId, expected.text(b",\"auditID\":\""));
+        note(Top::Stage, expected.text(b",\"stage\":\""));
+        note(Top::RequestUri, expected.text(b",\"requestURI\":\""));
+        note(Top::Verb, expected.text(b",\"verb\":\""));
+        let mut members = expected.rest();
         for (key, value) in members.by_ref() {
             let index = match top_named(key.raw()) {
                 Some(top) => top as usize,
@@ -490,5 +514,83 @@ impl<'a> Event<'a> {
     /// An annotation by its full key.
     pub fn annotation(&self, key: &str) -> Option<Node<'a>> {
         self.node(Top::Annotations)?.get(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scan::{Doc, Marks};
+
+    /// Members in the usual order, some left out, some twice, some of another type or spelling, some bent.
+    fn members(names: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            4 => "[a-z{},:\\[\\]]{0,70}".prop_map(|text| format!("\"{text}\"")),
+            1 => Just("null".to_owned()),
+            1 => Just(r#""a\"b\\""#.to_owned()),
+            1 => Just(r#"{"kind":"x"}"#.to_owned()),
+            1 => Just("17".to_owned()),
+        ];
+        let comma = prop_oneof![12 => Just(","), 1 => Just(", "), 1 => Just(",,"), 1 => Just("")];
+        let member = move |name: &'static str| {
+            let value = value.clone();
+            let spelled = prop_oneof![
+                12 => Just(format!("\"{name}\":")),
+                1 => Just(format!("\"{name}\" : ")),
+                1 => Just(format!("\"{}{}\":", name[..1].to_uppercase(), &name[1..])),
+                1 => Just("\"other\":".to_owned()),
+            ];
+            (spelled, value, comma.clone(), 0..8_u8).prop_map(|(name, value, comma, times)| match times {
+                0 => String::new(),
+                1 => format!("{name}{value}{comma}{name}{value}{comma}"),
+                _ => format!("{name}{value}{comma}"),
+            })
+        };
+        let all: Vec<_> = names.iter().map(|name| member(name)).collect();
+        (all, any::<prop::sample::Index>(), 0..3_u8).prop_map(|(members, cut, whole)| {
+            let mut text = format!("{{{}", members.concat());
+            if text.ends_with(',') {
+                text.pop();
+            }
+            text.push('}');
+            text.truncate(if whole == 0 { cut.index(text.len()) + 1 } else { text.len() });
+            text
+        })
+    }
+
+    /// The spans of the last members of these names, as the walk without expectations finds them.
+    fn walked<const N: usize>(node: Node<'_>, names: [&str; N]) -> [(u32, u32); N] {
+        names.map(|name| {
+            let is = |key: &Key<'_>| key.raw() == name.as_bytes() || unusual(*key, &[name]).is_some();
+            let last = node.members().filter(|(key, _)| is(key)).last();
+            last.map_or((0, 0), |(_, value)| (value.start(), value.end()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_expected_is_found_as_what_is_not(text in members(&TOP_NAMES[..14])) {
+            let mut marks = Marks::new();
+            marks.mark(text.as_bytes());
+            let root = Doc::new(text.as_bytes(), &marks).root().unwrap();
+            let settings = Settings::default();
+            let event = Event::skim(root, &settings);
+            prop_assert_eq!(event.spans, walked(root, TOP_NAMES));
+            let mut all = root.members();
+            all.by_ref().for_each(drop);
+            prop_assert_eq!((event.damage.syntax, event.end), (all.damaged(), all.end()));
+        }
+
+        #[test]
+        fn members_of_an_object_reference_are_found_in_any_order(
+            text in members(&["resource", "namespace", "name", "uid", "apiGroup", "apiVersion", "resourceVersion", "subresource"])
+        ) {
+            let mut marks = Marks::new();
+            marks.mark(text.as_bytes());
+            let root = Doc::new(text.as_bytes(), &marks).root().unwrap();
+            prop_assert_eq!(ObjectSpans::of(Some(root)).0, walked(root, OBJECT_NAMES));
+        }
     }
 }

@@ -318,6 +318,12 @@ impl<'a> Node<'a> {
         Members(Walk::over(self, b'{'))
     }
 
+    /// The members of an object whose first ones are written as its writer usually writes them.
+    #[inline]
+    pub fn expected(self) -> Expected<'a> {
+        Expected { node: self, at: self.start as usize }
+    }
+
     /// The items of an array; nothing if the value is no array.
     #[inline]
     pub fn items(self) -> Items<'a> {
@@ -513,6 +519,50 @@ impl<'a> Walk<'a> {
         } else {
             self.doc.mark_from(self.at + 1)
         };
+    }
+}
+
+/// Steps over members that are written as expected, one after the other: several times as fast as [`Members`], which
+/// takes over where anything else stands. See [`Node::expected`].
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    node: Node<'a>,
+    /// The offset after the last value; at first, the opening bracket's own.
+    at: usize,
+}
+
+impl<'a> Expected<'a> {
+    /// The span of the next member's value if it is a text and `before` is all that stands before it: from the opening
+    /// bracket or the comma to the text's opening quote, both included.
+    #[inline]
+    pub fn text<const N: usize>(&mut self, before: &[u8; N]) -> Option<(u32, u32)> {
+        let doc = self.node.doc;
+        let open = self.at + N;
+        if doc.bytes.get(self.at..open)? != before {
+            return None;
+        }
+        let end = doc.quote_from(open)? + 1;
+        if end > doc.bytes.len() {
+            return None;
+        }
+        self.at = end;
+        Some((open as u32 - 1, end as u32))
+    }
+
+    /// True if the object ends here.
+    #[inline]
+    pub fn is_over(self) -> bool {
+        self.at > self.node.start as usize && self.node.doc.bytes.get(self.at) == Some(&b'}')
+    }
+
+    /// The members that follow.
+    #[inline]
+    pub fn rest(self) -> Members<'a> {
+        let mut walk = Walk::over(self.node, b'{');
+        if self.at > self.node.start as usize {
+            (walk.at, walk.before) = (self.at, b',');
+        }
+        Members(walk)
     }
 }
 

@@ -32,7 +32,7 @@ mod cursor;
 mod kernel;
 mod text;
 
-pub use cursor::{Doc, Items, Key, Kind, Members, Node};
+pub use cursor::{Doc, Expected, Items, Key, Kind, Members, Node};
 pub use text::unescape;
 
 use kernel::{BLOCK, Block, Kernel, State};
