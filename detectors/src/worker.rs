@@ -10,6 +10,7 @@ use memchr::memmem;
 
 use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
+use crate::event::pieces::{self, Piece};
 use crate::event::record::{self, Nature};
 use crate::event::time::{Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
@@ -131,8 +132,9 @@ impl<'e> Worker<'e> {
         self
     }
 
-    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
-    /// from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
+    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, or that goes on in another
+    /// line, and returns where it begins: from there on the input is not JSON lines and must be framed
+    /// ([`crate::event::frame`]).
     pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
         let mut marks = std::mem::take(&mut self.marks);
         let mut start = 0;
@@ -160,24 +162,22 @@ impl<'e> Worker<'e> {
     /// A writer that was stopped in the middle of a line leaves a torn record with the next one behind it on the same line:
     /// what begins as the API server begins its lines is a record of its own.
     pub fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        let part = |start: usize, end: usize| {
+            let past = if frame.joined { 0 } else { start as u64 };
+            Frame { offset: frame.offset + past, bytes: &frame.bytes[start..end], ..frame }
+        };
         let mut start = 0;
         if frame.extent == Extent::Fragment {
             for next in memmem::find_iter(frame.bytes, LINE_START).filter(|next| *next > 0) {
-                let torn =
-                    Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..next], ..frame };
-                self.one_record(input, torn, out);
+                self.one_record(input, part(start, next), out);
                 start = next;
             }
         }
-        self.one_record(
-            input,
-            Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..], ..frame },
-            out,
-        );
+        self.one_record(input, part(start, frame.bytes.len()), out);
     }
 
     fn one_record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
-        let Frame { offset, bytes, mut extent, listed } = frame;
+        let Frame { offset, bytes, mut extent, listed, joined } = frame;
         let length = match extent {
             Extent::Oversize { length, .. } => length,
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
@@ -192,12 +192,16 @@ impl<'e> Worker<'e> {
         if extent == Extent::Fragment {
             self.counts.tally.bad += 1;
         }
-        self.document(&marks, health, place, Some(extent), via, out);
+        if joined {
+            self.prefixed(place, damage_of(bytes, health, Some(extent)), out);
+        } else {
+            self.document(&marks, health, place, Some(extent), via, out);
+        }
         self.marks = marks;
     }
 
     /// Judges the values of one marked document: a line, or what the caller has framed to some extent. False, and nothing
-    /// judged, if it is a line that opens a value and does not close it.
+    /// judged, if it is a line that opens a value and does not close it, or goes on in another line.
     fn document(
         &mut self,
         marks: &Marks,
@@ -214,6 +218,9 @@ impl<'e> Worker<'e> {
         let doc = Doc::new(place.bytes, marks);
         let damage = damage_of(place.bytes, health, framed);
         if !matches!(place.bytes.get(start), Some(b'{' | b'[')) {
+            if framed.is_none() && self.goes_on(Piece::of_cri(&place.bytes[start..])) {
+                return false;
+            }
             self.prefixed(place, damage, out);
             return true;
         }
@@ -223,7 +230,9 @@ impl<'e> Worker<'e> {
             let mut event = Event::skim(value, &engine.settings);
             let object = value.kind() == Kind::Object;
             let end = if object { event.end() } else { value.complete().then(|| value.end()) };
-            if framed.is_none() && end.is_none() {
+            let log = event.raw(Top::Log).filter(|log| pieces::may_go_on(log));
+            if framed.is_none() && (end.is_none() || self.goes_on(log.and_then(|_| Piece::of_docker(value))))
+            {
                 return false;
             }
             at = end.unwrap_or(place.bytes.len() as u32);
@@ -249,7 +258,12 @@ impl<'e> Worker<'e> {
         true
     }
 
-    /// A line that begins with no bracket: a CRI prefix and a value, or no JSON at all.
+    /// True for a piece that cannot be judged without those that follow.
+    fn goes_on(&mut self, piece: Option<Piece<'_>>) -> bool {
+        piece.is_some_and(|piece| piece.begins(&mut self.carried))
+    }
+
+    /// A line that begins with no bracket, or a joined text: a CRI prefix or none, and a value, or no JSON at all.
     fn prefixed(&mut self, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
         match record::payload(place.bytes) {
             Some(inner) => self.carry(inner, place, damage, Via::ITSELF.carried(), out),
@@ -299,7 +313,9 @@ impl<'e> Worker<'e> {
         for item in list.items() {
             let mut damage = damage;
             damage.cut |= !item.complete();
-            self.value(item, place.part(item), damage, via.listed(), out);
+            // What was carried has no place of its own: the whole carrier is the evidence.
+            let own = if via.carried { place } else { place.part(item) };
+            self.value(item, own, damage, via.listed(), out);
         }
     }
 

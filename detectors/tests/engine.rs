@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
-use detectors::event::frame::Frame;
+use detectors::event::frame::{Frame, Framer};
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
+use detectors::tally::{Format, Tally};
 use detectors::testing;
 use proptest::prelude::*;
 
@@ -127,7 +128,7 @@ proptest! {
         bytes[at % end] = byte;
         bytes.truncate(cut % end + 1);
         let mut emitted = Vec::new();
-        let frame = Frame { offset: 0, bytes: &bytes, extent: Extent::Fragment, listed: false };
+        let frame = Frame { offset: 0, bytes: &bytes, extent: Extent::Fragment, listed: false, joined: false };
         ENGINE.worker().record("x", frame, &mut emitted);
     }
 }
@@ -309,7 +310,7 @@ fn uuids(text: &str) -> BTreeSet<String> {
 fn uuids_of(text: &str, extent: Extent) -> BTreeSet<String> {
     let mut worker = ENGINE.worker();
     let mut emitted = Vec::new();
-    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent, listed: false };
+    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent, listed: false, joined: false };
     worker.record("x", frame, &mut emitted);
     verdict(&mut worker, emitted).alerts.into_keys().collect()
 }
@@ -344,12 +345,69 @@ fn wrapping_does_not_change_ids() {
     assert!(alerting > 50);
 }
 
+/// The alerts of an input, read as the shell reads it: by lines, and from where it is not JSON lines through the framer.
+fn read(input: &str) -> (BTreeSet<String>, Tally) {
+    let mut worker = ENGINE.worker();
+    let mut emitted = Vec::new();
+    let origin = Origin { input: "x", offset: 0 };
+    if let Some(leaves) = worker.lines(origin, input.as_bytes(), &mut emitted) {
+        let mut framer = Framer::new(leaves as u64);
+        let mut judge = |frame: Frame<'_>| worker.record("x", frame, &mut emitted);
+        assert_eq!(framer.feed(&input.as_bytes()[leaves..], &mut judge), None);
+        framer.finish(&mut judge);
+    }
+    let tally = worker.take_tally();
+    (verdict(&mut worker, emitted).alerts.into_keys().collect(), tally)
+}
+
+/// One event over several lines, as container runtimes write what is too long for them.
+#[test]
+fn what_a_runtime_split_is_one_event() {
+    for line in EVENTS.iter().step_by(11) {
+        let pieces: Vec<_> =
+            line.as_bytes().chunks(line.len().div_ceil(3)).map(String::from_utf8_lossy).collect();
+        let cri = |(place, piece)| {
+            format!(
+                "2026-03-01T10:00:00.1Z stdout {} {piece}\n",
+                if place + 1 < pieces.len() { "P" } else { "F" }
+            )
+        };
+        let docker = |(place, piece)| {
+            let end = if place + 1 < pieces.len() { "" } else { "\n" };
+            serde_json::json!({"log": format!("{piece}{end}"), "stream": "stdout"}).to_string() + "\n"
+        };
+        let split: [String; 2] =
+            [pieces.iter().enumerate().map(cri).collect(), pieces.iter().enumerate().map(docker).collect()];
+        for split in split {
+            let before = "2026-03-01T10:00:00.1Z stderr F E0301 a text\n";
+            let (found, tally) = read(&[before, &split, &format!("{line}\n"), &split].concat());
+            assert_eq!(found, uuids(line), "{split}");
+            assert_eq!((tally.bad, tally.partial, tally.records()), (1, 0, 4), "{split}");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_never_ended_is_judged_as_what_there_is() {
+    let cut = GOOD.find("responseStatus").unwrap();
+    let line = format!("2026-03-01T10:00:00.1Z stdout P {}\n", &GOOD[..cut]);
+    let (found, tally) = read(&line);
+    assert!(found.iter().any(|alert| alert.starts_with("integrity/partial-event")), "{found:?}");
+    assert_eq!((tally.partial, tally.formats.get(&Format::AuditCarried)), (1, Some(&1)));
+    // A writer that was stopped in the midst of a line and started again.
+    let (found, _) =
+        read(&format!("{line}2026-03-01T10:00:00.1Z stdout P {GOOD}\n2026-03-01T10:00:00.1Z stdout F  \n"));
+    assert!(uuids(GOOD).is_subset(&found), "{found:?}");
+}
+
+/// An event as the API server writes it.
+const GOOD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+
 /// A torn record with a good one behind it on the same line, as a writer leaves it that was stopped and started again.
 #[test]
 fn what_follows_a_torn_record_is_judged() {
-    let good = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
-    let line = format!("{}{good}", &good[..150]);
-    let expected = uuids(good);
+    let line = format!("{}{GOOD}", &GOOD[..150]);
+    let expected = uuids(GOOD);
     assert!(expected.iter().any(|alert| alert.starts_with("secret/cluster-wide-list")));
     let found = uuids_of(&line, Extent::Fragment);
     assert!(expected.is_subset(&found), "{found:?}");

@@ -18,11 +18,14 @@
 //!
 //! A raw newline ends a string, because JSON allows none in it.
 //!
+//! Records that are pieces of a line, which a container runtime had split, are joined ([`super::pieces`]).
+//!
 //! Guarantees: every byte is looked at once; the frames are the same however the input is cut into blocks; no more than
 //! [`MAX_RECORD`] bytes are held, besides the head and the tail of a longer record. Brackets are counted, not matched.
 
 use memchr::{memchr, memchr3};
 
+use super::pieces::Joiner;
 use crate::engine::Extent;
 
 /// Records that are longer are framed as their head and their tail. This is the limit of one item, not of a list.
@@ -45,6 +48,9 @@ pub struct Frame<'a> {
     pub extent: Extent,
     /// True for an item of a list.
     pub listed: bool,
+    /// True for what a container said in one line and its runtime had split: the bytes are the text alone, joined, and the
+    /// offset is that of the first piece.
+    pub joined: bool,
 }
 
 /// How many NULs in a row are a hole in the file and not just odd text.
@@ -83,14 +89,15 @@ pub struct Framer {
     /// How many NULs stand directly before `base`, counted up to [`HOLE`].
     nuls_before: usize,
     lines: Lines,
+    pieces: Joiner,
 }
 
 /// The limits, smaller in tests.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    record: usize,
-    head: usize,
-    tail: usize,
+pub(super) struct Limits {
+    pub(super) record: usize,
+    pub(super) head: usize,
+    pub(super) tail: usize,
 }
 
 /// What records lie in.
@@ -222,6 +229,7 @@ impl Framer {
             before: [0; KEY_LENGTH],
             nuls_before: 0,
             lines: Lines { streak: 0, from_top: true, any: false, not_before: u64::MAX },
+            pieces: Joiner::new(limits),
         }
     }
 
@@ -232,9 +240,9 @@ impl Framer {
         self
     }
 
-    /// How many bytes of an unfinished record are held.
+    /// How many bytes of unfinished records are held.
     pub fn held(&self) -> usize {
-        self.held.bytes.len()
+        self.held.bytes.len() + self.pieces.held()
     }
 
     /// Takes the next bytes of the input. Returns `None` when it took all of them; otherwise how many, at the start of a line
@@ -261,7 +269,8 @@ impl Framer {
                 hole = self.next_hole(block, at);
             }
             let settled = self.lines.streak >= SETTLED && self.base + at as u64 >= self.lines.not_before;
-            if settled && self.line_begins && self.state == State::Between && self.place == Place::Top {
+            let between = self.state == State::Between && self.place == Place::Top && !self.pieces.is_open();
+            if settled && self.line_begins && between {
                 return Some(at);
             }
         }
@@ -294,6 +303,7 @@ impl Framer {
             State::Between | State::Rest => {}
         }
         self.reset();
+        self.pieces.finish(emit);
     }
 
     /// Moves past blanks and commas to the next record or the end of the list.
@@ -633,11 +643,12 @@ impl Framer {
         let oversize = length > record as u64 || matches!(extent, Extent::Oversize { .. });
         if !oversize || length <= (head + tail) as u64 {
             let extent = if oversize { Extent::Fragment } else { extent };
-            return emit(Frame { offset: from, bytes, extent, listed });
+            return self.pieces.take(Frame { offset: from, bytes, extent, listed, joined: false }, emit);
         }
         let mut joint = bytes[..head].to_vec();
         joint.extend_from_slice(&bytes[bytes.len() - tail..]);
-        emit(Frame { offset: from, bytes: &joint, extent: Extent::Oversize { tail: head, length }, listed });
+        let extent = Extent::Oversize { tail: head, length };
+        self.pieces.take(Frame { offset: from, bytes: &joint, extent, listed, joined: false }, emit);
     }
 
     /// Keeps what the next blocks will need of this one.

@@ -13,6 +13,7 @@ use crate::settings::Settings;
 
 pub mod frame;
 pub mod identity;
+pub mod pieces;
 pub mod record;
 pub mod time;
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Event, Top};
+use super::{Event, Top, pieces};
 use crate::scan::Kind;
 
 /// What a JSON object turns out to be.
@@ -69,20 +69,11 @@ pub fn payload(text: &[u8]) -> Option<&[u8]> {
     let text = trim(text);
     match text.first()? {
         b'{' | b'[' => Some(text),
-        b'0'..=b'9' => cri(text),
+        b'0'..=b'9' => {
+            pieces::cri_text(text).map(trim).filter(|text| matches!(text.first(), Some(b'{' | b'[')))
+        }
         _ => None,
     }
-}
-
-/// What follows the prefix of a CRI log line: `2026-03-01T10:00:00.1Z stdout F {...}`.
-fn cri(line: &[u8]) -> Option<&[u8]> {
-    let mut words = line.splitn(4, |b| *b == b' ');
-    let (time, stream, flag, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let prefixed = time.contains(&b'T')
-        && matches!(stream, b"stdout" | b"stderr")
-        && matches!(flag.first(), Some(b'F' | b'P'));
-    let rest = trim(rest);
-    (prefixed && matches!(rest.first(), Some(b'{' | b'['))).then_some(rest)
 }
 
 /// Cuts blanks, NULs (holes left by truncation) and byte order marks from the ends.

@@ -15,7 +15,7 @@ const SMALL: Limits = Limits { record: 64, head: 16, tail: 8 };
 fn frames(blocks: &[&[u8]], limits: Limits) -> Vec<Record> {
     let mut records = Vec::new();
     let mut emit = |frame: Frame<'_>| {
-        let Frame { offset, bytes, extent, listed } = frame;
+        let Frame { offset, bytes, extent, listed, joined: _ } = frame;
         records.push(Record { offset, bytes: bytes.to_vec(), extent, listed });
     };
     let mut framer = Framer::with_limits(0, limits);
