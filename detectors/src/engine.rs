@@ -118,7 +118,7 @@ pub struct Origin<'i> {
 pub enum Extent {
     /// All of it.
     Whole,
-    /// It was cut off, or was ended by the start of another record: judged on what is there, counted as bad.
+    /// It was cut off, or was ended by the start of another record: judged on what is there.
     Fragment,
     /// The bytes are its head and, from `tail` on, its tail; the record's true length is `length`.
     Oversize {

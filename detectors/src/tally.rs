@@ -46,7 +46,7 @@ pub const AUDIT_LEVELS: [&str; 5] = ["None", "Metadata", "Request", "RequestResp
 pub struct Tally {
     /// Records judged or recognised, by format.
     pub formats: BTreeMap<Format, u64>,
-    /// Lines or values that are no JSON, or fragments of it.
+    /// Lines or values that are no JSON, or fragments of it that are no event; lists that were cut off between two items.
     pub bad: u64,
     /// Events judged although something was wrong with their bytes.
     pub partial: u64,

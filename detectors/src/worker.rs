@@ -189,8 +189,8 @@ impl<'e> Worker<'e> {
         if extent == Extent::Fragment && is_whole(bytes, &marks) {
             extent = Extent::Whole;
         }
-        if extent == Extent::Fragment {
-            self.counts.tally.bad += 1;
+        if bytes.is_empty() {
+            self.counts.tally.bad += 1; // a list that was cut off between two items
         }
         if joined {
             self.prefixed(place, damage_of(bytes, health, Some(extent)), out);
@@ -305,17 +305,22 @@ impl<'e> Worker<'e> {
                 self.object(&mut Event::skim(value, &self.engine.settings), place, damage, via, out);
             }
             Kind::Array if !via.listed => self.items(value, place, damage, via, out),
-            _ => self.unrecognized(value, place),
+            _ => self.unrecognized(value, place, damage),
         }
     }
 
     fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
+        let mut cut = false;
         for item in list.items() {
-            let mut damage = damage;
-            damage.cut |= !item.complete();
+            // What is whole is whole, wherever the list around it ends.
+            cut = !item.complete();
+            let damage = Damage { cut, ..damage };
             // What was carried has no place of its own: the whole carrier is the evidence.
             let own = if via.carried { place } else { place.part(item) };
             self.value(item, own, damage, via.listed(), out);
+        }
+        if !cut && !list.complete() {
+            self.counts.tally.bad += 1; // cut off between two items
         }
     }
 
@@ -342,7 +347,7 @@ impl<'e> Worker<'e> {
                 event.stream = Stream::Falco;
                 self.falco(event, place, out);
             }
-            (Nature::LapwingAlert, _) => self.counts.count(Format::LapwingAlert),
+            (Nature::LapwingAlert, _) if !event.damage.cut => self.counts.count(Format::LapwingAlert),
             (Nature::List, Via { listed: false, .. }) => {
                 let items = event.node(Top::Items).expect("a list has items");
                 self.items(items, place, damage, via, out);
@@ -350,7 +355,7 @@ impl<'e> Worker<'e> {
             (Nature::Carrier(key), Via { carried: false, .. }) => {
                 self.unwrap(event, key, place, damage, via.carried(), out);
             }
-            _ => self.unrecognized(event.root(), place),
+            _ => self.unrecognized(event.root(), place, event.damage),
         }
     }
 
@@ -371,7 +376,7 @@ impl<'e> Worker<'e> {
         let text = node.text_so_far().unwrap_or_default();
         match record::payload(text.as_bytes()) {
             Some(inner) => self.carry(inner, place, damage, via, out),
-            None => self.unrecognized(event.root(), place),
+            None => self.unrecognized(event.root(), place, damage),
         }
     }
 
@@ -444,8 +449,13 @@ impl<'e> Worker<'e> {
         self.counts.sample(place, Vec::new);
     }
 
-    fn unrecognized(&mut self, value: Node<'_>, place: Place<'_>) {
-        self.counts.count(Format::Unrecognized);
+    /// Counts JSON that is none of ours; a fragment of it is just bad.
+    fn unrecognized(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage) {
+        if damage.cut {
+            self.counts.tally.bad += 1;
+        } else {
+            self.counts.count(Format::Unrecognized);
+        }
         let engine = self.engine;
         self.counts.sample(place, || record::key_names(&Event::skim(value, &engine.settings)));
     }

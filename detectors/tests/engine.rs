@@ -400,6 +400,30 @@ fn a_line_that_is_never_ended_is_judged_as_what_there_is() {
     assert!(uuids(GOOD).is_subset(&found), "{found:?}");
 }
 
+/// Records, bad ones, and those judged although damaged.
+fn counts(input: &str) -> (u64, u64, u64) {
+    let (_, tally) = read(input);
+    (tally.records(), tally.bad, tally.partial)
+}
+
+#[test]
+fn a_record_counts_once() {
+    let torn = &GOOD[..GOOD.len() - 20];
+    assert_eq!(counts(&format!("{torn}\n{GOOD}\n")), (2, 0, 1));
+    assert_eq!(counts(&format!("{{\"x\":\n{GOOD}\n")), (2, 1, 0));
+    assert_eq!(counts(&format!("{{\"schema\":\"lapwing/v1\",\n{GOOD}\n")), (2, 1, 0));
+    // A list that ends in an item, and one that ends between two.
+    assert_eq!(counts(&format!("{{\"items\":[{GOOD},{torn}")), (2, 0, 1));
+    assert_eq!(counts(&format!("{{\"items\":[{GOOD},")), (2, 1, 0));
+    assert_eq!(counts(&format!("[{GOOD}")), (2, 1, 0));
+    assert_eq!(counts("["), (1, 1, 0));
+    let carried = serde_json::json!({"message": format!("[{GOOD},")});
+    assert_eq!(counts(&carried.to_string()), (2, 1, 0));
+    // Items in the first column of an indented list are no damage.
+    let list = format!("{{\n  \"kind\": \"EventList\",\n  \"items\": [\n{GOOD},\n{GOOD}\n  ]\n}}\n");
+    assert_eq!(counts(&list), (2, 0, 0));
+}
+
 /// An event as the API server writes it.
 const GOOD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
 

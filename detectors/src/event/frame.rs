@@ -16,6 +16,9 @@
 //! - a `{` in the first column, if the first line after the beginning of the value or list was indented;
 //! - eight NULs in a row.
 //!
+//! A list that is ended before its closing bracket, between two items, is told by an empty fragment. After a `{` in the
+//! first column between two items its closing bracket may still come: some writers indent everything but the items.
+//!
 //! A raw newline ends a string, because JSON allows none in it.
 //!
 //! Records that are pieces of a line, which a container runtime had split, are joined ([`super::pieces`]).
@@ -42,7 +45,7 @@ pub const TAIL: usize = 4 << 10;
 pub struct Frame<'a> {
     /// Where it begins in the input.
     pub offset: u64,
-    /// Its bytes, or its head and tail.
+    /// Its bytes, or its head and tail. None if all that is left of it is that a list was cut off between two items.
     pub bytes: &'a [u8],
     /// How much of it the bytes hold.
     pub extent: Extent,
@@ -66,6 +69,8 @@ pub struct Framer {
     /// Offset of the first byte of the block that is being fed.
     base: u64,
     place: Place,
+    /// The list that a `{` in the first column ended between two items, as long as its closing bracket may come.
+    left: Place,
     state: State,
     /// Where the record begins that `state` is about.
     start: u64,
@@ -215,6 +220,7 @@ impl Framer {
             limits,
             base: offset,
             place: Place::Top,
+            left: Place::Top,
             state: State::Between,
             start: offset,
             depth: 0,
@@ -254,14 +260,14 @@ impl Framer {
             let edge = hole.map_or(block.len(), |end| end.saturating_sub(HOLE));
             let block_to_hole = &block[..edge];
             at = match self.state {
-                State::Between => self.between(block, at),
+                State::Between => self.between(block, at, emit),
                 State::Nuls => self.nuls(block, at, emit),
                 _ if at == edge => {
                     let end = hole.expect("the edge of a block is its end or a hole");
                     self.end_by_hole(block, end, emit);
                     end
                 }
-                State::Bracket => self.bracket(block_to_hole, at),
+                State::Bracket => self.bracket(block_to_hole, at, emit),
                 State::Value | State::Rest => self.value(block_to_hole, at, emit),
                 State::Text => self.text(block_to_hole, at, emit),
             };
@@ -271,6 +277,7 @@ impl Framer {
             let settled = self.lines.streak >= SETTLED && self.base + at as u64 >= self.lines.not_before;
             let between = self.state == State::Between && self.place == Place::Top && !self.pieces.is_open();
             if settled && self.line_begins && between {
+                self.end_left_list(self.base + at as u64, emit);
                 return Some(at);
             }
         }
@@ -300,16 +307,22 @@ impl Framer {
             State::Value | State::Rest if self.line_is_record() => self.end_by_line(&[], emit),
             State::Value | State::Bracket => self.emit(&[], self.start, self.base, Extent::Fragment, emit),
             State::Text | State::Nuls => self.emit(&[], self.start, self.base, Extent::Whole, emit),
-            State::Between | State::Rest => {}
+            State::Rest => self.cut_list(self.base, emit),
+            State::Between => {}
         }
+        if matches!(self.state, State::Between | State::Nuls) && self.place != Place::Top {
+            self.cut_list(self.base, emit);
+        }
+        self.end_left_list(self.base, emit);
         self.reset();
         self.pieces.finish(emit);
     }
 
     /// Moves past blanks and commas to the next record or the end of the list.
-    fn between(&mut self, block: &[u8], at: usize) -> usize {
+    fn between(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
         if self.starts_anew(block[at]) {
-            self.place = Place::Top;
+            self.end_left_list(self.base + at as u64, emit);
+            self.left = std::mem::replace(&mut self.place, Place::Top);
         }
         self.line_begins = false;
         match block[at] {
@@ -323,6 +336,10 @@ impl Framer {
                 self.in_string = true;
             }
             b'}' | b']' if self.place != Place::Top => self.end_list(),
+            b']' if self.left != Place::Top => {
+                self.place = std::mem::replace(&mut self.left, Place::Top);
+                self.end_list();
+            }
             0 => self.begin(State::Nuls, at, 0),
             _ => self.begin(State::Text, at, 0),
         }
@@ -356,10 +373,11 @@ impl Framer {
     }
 
     /// Decides whether `[` opens a list or is just text (`[INFO] ready`).
-    fn bracket(&mut self, block: &[u8], at: usize) -> usize {
+    fn bracket(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
         match block[at] {
             byte if blank(byte) => return at + 1,
             b'{' | b'[' | b']' | b'"' | b'\n' => {
+                self.end_left_list(self.start, emit);
                 self.place = Place::Array;
                 self.state = State::Between;
                 self.held.clear();
@@ -403,6 +421,7 @@ impl Framer {
             if watch && self.watch(block[at], at) {
                 at += 1;
                 if self.state == State::Between {
+                    self.end_left_list(self.start, emit);
                     return at; // a list begins
                 }
                 continue;
@@ -558,6 +577,8 @@ impl Framer {
             let cut = closed - self.start > self.limits.record as u64;
             let extent = if cut { Extent::Oversize { tail: 0, length: 0 } } else { Extent::Fragment };
             self.emit(block, self.start, start - 1, extent, emit);
+        } else {
+            self.cut_list(start - 1, emit);
         }
         self.place = Place::Top;
         self.emit(block, start, closed, Extent::Whole, emit);
@@ -568,6 +589,8 @@ impl Framer {
     fn end_by_indentation(&mut self, block: &[u8], at: usize, emit: Sink<'_>) {
         if self.state == State::Value {
             self.emit(block, self.start, self.base + at as u64 - 1, Extent::Fragment, emit);
+        } else {
+            self.cut_list(self.base + at as u64 - 1, emit);
         }
         self.place = Place::Top;
         self.reset();
@@ -581,7 +604,8 @@ impl Framer {
             State::Value | State::Rest if self.line_is_record() => self.end_by_line(block, emit),
             State::Value => self.emit(block, self.start, hole, Extent::Fragment, emit),
             State::Text | State::Bracket => self.emit(block, self.start, hole, Extent::Whole, emit),
-            State::Between | State::Rest | State::Nuls => {}
+            State::Rest => self.cut_list(hole, emit),
+            State::Between | State::Nuls => {}
         }
         self.place = Place::Top;
         self.reset();
@@ -590,6 +614,19 @@ impl Framer {
         if hole < self.base {
             self.held.start = hole;
             self.held.bytes.resize((self.base - hole) as usize, 0);
+        }
+    }
+
+    /// The list around was not closed, and nothing else shows it.
+    fn cut_list(&mut self, offset: u64, emit: Sink<'_>) {
+        let cut = Frame { offset, bytes: &[], extent: Extent::Fragment, listed: false, joined: false };
+        self.pieces.take(cut, emit);
+    }
+
+    /// The closing bracket of the list that was left is not to come any more.
+    fn end_left_list(&mut self, offset: u64, emit: Sink<'_>) {
+        if std::mem::replace(&mut self.left, Place::Top) != Place::Top {
+            self.cut_list(offset, emit);
         }
     }
 

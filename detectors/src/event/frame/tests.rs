@@ -110,19 +110,36 @@ fn torn_lists() {
         &["-{\"a\":1}", "-~{\"b\":{", "{\"c\":3}", "{\"d\":4}"],
     );
     check("{\"items\":[{\"a\":1},{\"b\":\n{\"c\":3}\n", &["-{\"a\":1}", "-~{\"b\":", "{\"c\":3}"]);
-    check("{\"items\":[{\"a\":1}],\"x\n{\"c\":3}\n", &["-{\"a\":1}", "{\"c\":3}"]);
-    check("[{\"a\":1},", &["-{\"a\":1}"]);
+    check("{\"items\":[{\"a\":1}],\"x\n{\"c\":3}\n", &["-{\"a\":1}", "~", "{\"c\":3}"]);
+    check("[{\"a\":1},", &["-{\"a\":1}", "~"]);
     check("[{\"a\":1},{\"b\"", &["-{\"a\":1}", "-~{\"b\""]);
 }
 
 #[test]
 fn a_bracket_in_the_first_column_ends_indented_values() {
     check("{\n  \"a\": [\n    1,\n{\n  \"b\": 2\n}\n", &["~{\n  \"a\": [\n    1,", "{\n  \"b\": 2\n}"]);
-    check("{\n \"items\": [\n  {\n  },\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}"]);
-    check("{\n \"items\": [\n  {\n  }],\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}"]);
+    check("{\n \"items\": [\n  {\n  },\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}", "~"]);
+    check("{\n \"items\": [\n  {\n  }],\n{\n \"b\": 2\n}", &["-{\n  }", "~", "{\n \"b\": 2\n}"]);
     // Without indentation nothing can be told.
     check("{\n\"a\":[\n{\n\"b\":2\n}\n]}", &["{\n\"a\":[\n{\n\"b\":2\n}\n]}"]);
     check("[\n{\n \"a\":1},\n{\n \"b\":2}\n]", &["-{\n \"a\":1}", "-{\n \"b\":2}"]);
+}
+
+/// Some writers indent everything but the items.
+#[test]
+fn items_in_the_first_column() {
+    check(
+        "{\n  \"items\": [\n{\"a\":1},\n{\"b\":2}\n  ],\n  \"kind\": \"EventList\"\n}\n{\"c\":3}",
+        &["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"],
+    );
+    check(
+        "{\n \"items\": [\n{\n \"a\": 1\n},\n{\n \"b\": 2\n}\n]\n}\n",
+        &["{\n \"a\": 1\n}", "{\n \"b\": 2\n}"],
+    );
+    check("[\n  {},\n{\"a\":1}\n]\n{\"c\":3}", &["-{}", "{\"a\":1}", "{\"c\":3}"]);
+    // The closing bracket never comes.
+    check("[\n  {},\n{\"a\":1}\n[\n{\"b\":2}\n]", &["-{}", "{\"a\":1}", "~", "-{\"b\":2}"]);
+    check("[\n  {},\n{\"a\":1}\n{\"items\":[]}\n]", &["-{}", "{\"a\":1}", "~", "]"]);
 }
 
 #[test]
