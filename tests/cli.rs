@@ -154,6 +154,8 @@ fn damage_counts_if_it_is_to() {
     check(&["replay", &log, "--strict"], 5, "");
     check(&["replay", &log, "--strict", "--fail-on", "informational"], 1, "");
     check(&["replay", THEFT, "--strict"], 0, "");
+    let folder = files(&[("audit.log", &format!("{EVENT}\n{}\n{EVENT}\n", "\0".repeat(2048)))]);
+    check(&["replay", &path(&folder, "audit.log"), "--strict"], 5, "2.0 kB of NULs");
 }
 
 #[test]

@@ -132,9 +132,8 @@ impl<'e> Worker<'e> {
         self
     }
 
-    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, or that goes on in another
-    /// line, and returns where it begins: from there on the input is not JSON lines and must be framed
-    /// ([`crate::event::frame`]).
+    /// Judges whole lines of JSON. Stops before a value that is not closed in its line, or a line that goes on in another, and
+    /// returns where that begins: from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
     pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
         let mut marks = std::mem::take(&mut self.marks);
         let mut start = 0;
@@ -147,8 +146,8 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, None, Via::ITSELF, out) {
-                open = Some(start);
+            if let Some(leaves) = self.document(&marks, health, place, None, Via::ITSELF, out) {
+                open = Some(start + leaves);
                 break;
             }
             start = end + 1;
@@ -200,8 +199,8 @@ impl<'e> Worker<'e> {
         self.marks = marks;
     }
 
-    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. False, and nothing
-    /// judged, if it is a line that opens a value and does not close it, or goes on in another line.
+    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. Stops before a value
+    /// of a line that is not closed in it, or goes on in another line, and returns where that begins.
     fn document(
         &mut self,
         marks: &Marks,
@@ -210,8 +209,12 @@ impl<'e> Worker<'e> {
         framed: Option<Extent>,
         via: Via,
         out: &mut Vec<Emitted>,
-    ) -> bool {
-        let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
+    ) -> Option<usize> {
+        let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else {
+            self.counts.nuls(place.bytes, place.length);
+            return None;
+        };
+        self.counts.nuls(&place.bytes[..start], 0);
         if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") {
             start += 3;
         }
@@ -219,10 +222,10 @@ impl<'e> Worker<'e> {
         let damage = damage_of(place.bytes, health, framed);
         if !matches!(place.bytes.get(start), Some(b'{' | b'[')) {
             if framed.is_none() && self.goes_on(Piece::of_cri(&place.bytes[start..])) {
-                return false;
+                return Some(start);
             }
             self.prefixed(place, damage, out);
-            return true;
+            return None;
         }
         let engine = self.engine;
         let mut at = start as u32;
@@ -233,7 +236,7 @@ impl<'e> Worker<'e> {
             let log = event.raw(Top::Log).filter(|log| pieces::may_go_on(log));
             if framed.is_none() && (end.is_none() || self.goes_on(log.and_then(|_| Piece::of_docker(value))))
             {
-                return false;
+                return Some(value.start() as usize);
             }
             at = end.unwrap_or(place.bytes.len() as u32);
             let own = place.range(value.start() as usize, at as usize);
@@ -244,18 +247,18 @@ impl<'e> Worker<'e> {
                 self.value(value, own, damage, via, out);
             }
             let rest = &place.bytes[at as usize..];
-            match rest.iter().find(|b| !blank(**b) && **b != b',') {
+            let passed = rest.iter().take_while(|b| blank(**b) || **b == b',').count();
+            self.counts.nuls(&rest[..passed], 0);
+            match rest.get(passed) {
                 None => break,
-                Some(b'{' | b'[') => {
-                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32;
-                }
+                Some(b'{' | b'[') => at += passed as u32,
                 Some(_) => {
                     self.counts.tally.bad += 1; // text after the value
                     break;
                 }
             }
         }
-        true
+        None
     }
 
     /// True for a piece that cannot be judged without those that follow.
@@ -783,6 +786,13 @@ impl Counts {
                 self.minute = Some((minute, time, time));
             }
         }
+    }
+
+    /// Counts the NULs among bytes that are passed over, and those of a longer run (of `length` bytes) that are not at hand.
+    fn nuls(&mut self, passed: &[u8], length: u64) {
+        let nuls = passed.iter().filter(|byte| **byte == 0).count() as u64;
+        let more = if nuls > 0 { length.saturating_sub(passed.len() as u64) } else { 0 };
+        self.tally.nuls += nuls + more;
     }
 
     fn flush_minute(&mut self) {

@@ -410,6 +410,7 @@ fn counts(input: &str) -> (u64, u64, u64) {
 fn a_record_counts_once() {
     let torn = &GOOD[..GOOD.len() - 20];
     assert_eq!(counts(&format!("{torn}\n{GOOD}\n")), (2, 0, 1));
+    assert_eq!(counts(&format!("{GOOD} {torn}\n{GOOD}\n")), (3, 0, 1));
     assert_eq!(counts(&format!("{{\"x\":\n{GOOD}\n")), (2, 1, 0));
     assert_eq!(counts(&format!("{{\"schema\":\"lapwing/v1\",\n{GOOD}\n")), (2, 1, 0));
     // A list that ends in an item, and one that ends between two.
@@ -422,6 +423,22 @@ fn a_record_counts_once() {
     // Items in the first column of an indented list are no damage.
     let list = format!("{{\n  \"kind\": \"EventList\",\n  \"items\": [\n{GOOD},\n{GOOD}\n  ]\n}}\n");
     assert_eq!(counts(&list), (2, 0, 0));
+}
+
+/// NULs are what a crash leaves of a file: nobody knows what stood there.
+#[test]
+fn holes_are_counted() {
+    let nuls = |count: usize| "\0".repeat(count);
+    for (input, expected) in [
+        (format!("{GOOD}\n{GOOD}\n"), 0),
+        (format!("{}{GOOD}\n", nuls(100)), 100),
+        (format!("{GOOD}{}\n{GOOD}\n", nuls(3)), 3),
+        (format!("{GOOD}\n{}", nuls(4096)), 4096),
+        (format!("{}{}{GOOD}\n", &GOOD[..100], nuls(4096)), 4096),
+        (format!("{{\n{}", nuls(20 << 20)), 20 << 20),
+    ] {
+        assert_eq!(read(&input).1.nuls, expected);
+    }
 }
 
 /// An event as the API server writes it.

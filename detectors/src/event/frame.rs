@@ -210,7 +210,7 @@ fn blank(byte: u8) -> bool {
 }
 
 impl Framer {
-    /// A framer of input that begins at `offset`, which is the start of a line.
+    /// A framer of input that begins at `offset`, which is the start of a line or, in a line, of a value.
     pub fn new(offset: u64) -> Self {
         Self::with_limits(offset, Limits { record: MAX_RECORD, head: HEAD, tail: TAIL })
     }
