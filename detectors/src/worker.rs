@@ -18,7 +18,7 @@ use crate::facts::{self, Parts};
 use crate::index::{self, Lookup, Mask, Table};
 use crate::judge::{self, Case};
 use crate::program::Memo;
-use crate::scan::{Doc, Health, Kind, Marks, Node};
+use crate::scan::{Doc, Health, Kind, Marks, Node, unescape};
 use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
 
 /// One thread's judge: buffers, memo tables and counters.
@@ -268,10 +268,9 @@ impl<'e> Worker<'e> {
 
     /// A line that begins with no bracket, or a joined text: a CRI prefix or none, and a value, or no JSON at all.
     fn prefixed(&mut self, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
-        match record::payload(place.bytes) {
-            Some(inner) => self.carry(inner, place, damage, Via::ITSELF.carried(), out),
-            None => self.bad(place),
-        }
+        let Some(inner) = record::payload(place.bytes) else { return self.bad(place) };
+        let seam = damage.seam.saturating_sub(offset_in(place.bytes, inner) as u32);
+        self.carry(inner, place, Damage { seam, ..damage }, Via::ITSELF.carried(), out);
     }
 
     /// Judges the values inside a carrier. The evidence is the whole carrier.
@@ -314,15 +313,18 @@ impl<'e> Worker<'e> {
 
     fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
         let mut cut = false;
-        for item in list.items() {
-            // What is whole is whole, wherever the list around it ends.
-            cut = !item.complete();
-            let damage = Damage { cut, ..damage };
+        for item in list.items().take_while(|item| !damage.oversize || item.start() < damage.seam) {
+            // What is whole is whole, wherever the list around it ends. The item that reaches past the head of an oversize
+            // record stands for all behind it.
+            let oversize = damage.oversize && item.end() > damage.seam;
+            cut = oversize || !item.complete();
+            let seam = if oversize { damage.seam } else { 0 };
+            let damage = Damage { cut, oversize, seam, ..damage };
             // What was carried has no place of its own: the whole carrier is the evidence.
             let own = if via.carried { place } else { place.part(item) };
             self.value(item, own, damage, via.listed(), out);
         }
-        if !cut && !list.complete() {
+        if !cut && (damage.oversize || !list.complete()) {
             self.counts.tally.bad += 1; // cut off between two items
         }
     }
@@ -355,8 +357,8 @@ impl<'e> Worker<'e> {
                 let items = event.node(Top::Items).expect("a list has items");
                 self.items(items, place, damage, via, out);
             }
-            (Nature::Carrier(key), Via { carried: false, .. }) => {
-                self.unwrap(event, key, place, damage, via.carried(), out);
+            (Nature::Carrier, Via { carried: false, .. }) => {
+                self.unwrap(event, place, damage, via.carried(), out);
             }
             _ => self.unrecognized(event.root(), place, event.damage),
         }
@@ -366,21 +368,47 @@ impl<'e> Worker<'e> {
     fn unwrap(
         &mut self,
         event: &Event<'_>,
-        key: Top,
         place: Place<'_>,
         damage: Damage,
         via: Via,
         out: &mut Vec<Emitted>,
     ) {
-        let node = event.node(key).expect("a carrier has what it carries");
+        let mut carriers = record::carriers(event);
+        let mut node = carriers.next().expect("a carrier has what it carries");
+        for next in carriers {
+            if self.holds_record(node) {
+                break;
+            }
+            node = next;
+        }
         if node.kind() == Kind::Object {
             return self.object(&mut Event::skim(node, event.settings), place, damage, via, out);
         }
         let text = node.text_so_far().unwrap_or_default();
-        match record::payload(text.as_bytes()) {
-            Some(inner) => self.carry(inner, place, damage, via, out),
-            None => self.unrecognized(event.root(), place, damage),
+        let Some(inner) = record::payload(text.as_bytes()) else {
+            return self.unrecognized(event.root(), place, damage);
+        };
+        let head = node.raw().get(1..damage.seam.saturating_sub(node.start()) as usize);
+        let head = head.map_or(0, |head| unescape(head).len());
+        let seam = head.saturating_sub(offset_in(text.as_bytes(), inner)) as u32;
+        self.carry(inner, place, Damage { seam, ..damage }, via, out);
+    }
+
+    /// True if what a member carries turns out to be a record.
+    fn holds_record(&mut self, node: Node<'_>) -> bool {
+        let engine = self.engine;
+        let is_record = |node: Node<'_>| {
+            node.kind() == Kind::Object && record::nature(&Event::skim(node, &engine.settings)).is_record()
+        };
+        if node.kind() == Kind::Object {
+            return is_record(node);
         }
+        let text = node.text_so_far().unwrap_or_default();
+        record::payload(text.as_bytes()).is_some_and(|inner| {
+            self.carried.mark(inner);
+            let root = Doc::new(inner, &self.carried).root();
+            root.is_some_and(|root| is_record(root) || root.items().next().is_some_and(is_record))
+        })
     }
 
     fn audit(&mut self, event: &Event<'_>, place: Place<'_>, via: Via, out: &mut Vec<Emitted>) {
@@ -477,7 +505,7 @@ impl<'e> Worker<'e> {
             client.events = 0;
         }
         for (name, events) in self.counts.namespaces.drain() {
-            add(Dimension::Namespace, &crate::scan::unescape(&name), events);
+            add(Dimension::Namespace, &unescape(&name), events);
         }
         for ((dimension, name), events) in std::mem::take(&mut self.counts.profile) {
             add(dimension, &name, events);
@@ -738,11 +766,17 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
+/// Where in `outer` the bytes `inner` of it begin.
+fn offset_in(outer: &[u8], inner: &[u8]) -> usize {
+    inner.as_ptr().addr() - outer.as_ptr().addr()
+}
+
 pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,
         oversize: matches!(framed, Some(Extent::Oversize { .. })),
+        seam: if let Some(Extent::Oversize { tail, .. }) = framed { tail as u32 } else { 0 },
         ..Damage::default()
     }
 }
@@ -790,7 +824,7 @@ impl Counts {
 
     /// Counts the NULs among bytes that are passed over, and those of a longer run (of `length` bytes) that are not at hand.
     fn nuls(&mut self, passed: &[u8], length: u64) {
-        let nuls = passed.iter().filter(|byte| **byte == 0).count() as u64;
+        let nuls = memchr::memchr_iter(0, passed).count() as u64;
         let more = if nuls > 0 { length.saturating_sub(passed.len() as u64) } else { 0 };
         self.tally.nuls += nuls + more;
     }

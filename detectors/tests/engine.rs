@@ -441,6 +441,47 @@ fn holes_are_counted() {
     }
 }
 
+#[test]
+fn the_member_that_holds_a_record_is_the_carrier() {
+    let expected = uuids(GOOD);
+    for log in ["{}", "{\"ts\":1}", "[]", "2 pods", "\\u0020text"] {
+        let both = serde_json::json!({"log": log, "message": GOOD, "event": {"kind": "event"}});
+        assert_eq!(uuids(&both.to_string()), expected, "{log}");
+        assert_eq!(counts(&both.to_string()), (1, 0, 0), "{log}");
+    }
+    // The first one counts if several do.
+    let both = serde_json::json!({"log": GOOD, "message": GOOD});
+    assert_eq!(counts(&both.to_string()), (1, 0, 0));
+    let escaped = serde_json::to_string(GOOD).unwrap().replace('{', "\\u007b");
+    assert_eq!(uuids(&format!("{{\"message\":{escaped}}}")), expected, "{escaped}");
+    assert_eq!(uuids(&format!("{{\"message\":\"\\n{}}}", &escaped[1..])), expected);
+}
+
+/// What lies whole in the head of an oversize carrier is whole; one alert says that the rest is lost.
+#[test]
+fn a_list_in_an_oversize_carrier_loses_its_end_once() {
+    let items = vec![GOOD.replace("\"stage\"", "\"requestObject\":{},\"stage\""); 6].join(",");
+    for line in [
+        serde_json::json!({"message": format!("{{\"items\":[{items}]}}")}).to_string(),
+        format!("2026-03-01T10:00:00Z stdout F [{items}]"),
+    ] {
+        let tail = line.len() / 2;
+        let bytes = [&line[..tail], &line[line.len() - 100..]].concat();
+        let mut worker = ENGINE.worker();
+        let mut emitted = Vec::new();
+        let extent = Extent::Oversize { tail, length: 20 << 20 };
+        let frame = Frame { offset: 0, bytes: bytes.as_bytes(), extent, listed: false, joined: false };
+        worker.record("x", frame, &mut emitted);
+        let tally = worker.take_tally();
+        let alerts = verdict(&mut worker, emitted).alerts;
+        let partial = alerts.iter().filter(|(alert, _)| alert.starts_with("integrity/")).map(|(_, n)| n);
+        let found =
+            alerts.iter().filter(|(alert, _)| alert.starts_with("secret/cluster-wide-list")).map(|(_, n)| n);
+        assert_eq!((partial.sum::<usize>(), found.sum::<usize>()), (1, 2), "{alerts:?}");
+        assert_eq!((tally.records(), tally.partial + tally.bad), (3, 1));
+    }
+}
+
 /// An event as the API server writes it.
 const GOOD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
 

@@ -129,6 +129,8 @@ pub struct Damage {
     pub syntax: bool,
     /// Longer than the limit of one event; only its head and tail were read.
     pub oversize: bool,
+    /// Where in the document the head of an oversize record ends.
+    pub seam: u32,
 }
 
 impl Damage {
@@ -147,6 +149,7 @@ impl Damage {
             cut: self.cut | other.cut,
             syntax: self.syntax | other.syntax,
             oversize: self.oversize | other.oversize,
+            seam: self.seam.max(other.seam),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Event, Top, pieces};
-use crate::scan::Kind;
+use crate::scan::{Kind, Node};
 
 /// What a JSON object turns out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,15 +14,15 @@ pub enum Nature {
     Falco,
     /// A list whose `items` may be events.
     List,
-    /// An object that carries a record in one of its members, as text or as an object.
-    Carrier(Top),
+    /// An object that may carry a record in one of its members ([`carriers`]), as text or as an object.
+    Carrier,
     /// One of our own alerts.
     LapwingAlert,
     /// Something else.
     Unknown,
 }
 
-/// Members that carry a record as text, in the order in which they are tried.
+/// The names of members that carry a record.
 const CARRIERS: [Top; 5] = [Top::Log, Top::Message, Top::Raw, Top::Line, Top::EventText];
 
 /// Decides what a skimmed object is.
@@ -39,7 +39,19 @@ pub fn nature(event: &Event<'_>) -> Nature {
     if event.node(Top::Items).is_some_and(|items| items.kind() == Kind::Array) {
         return Nature::List;
     }
-    CARRIERS.into_iter().find(|key| carries(event, *key)).map_or(Nature::Unknown, Nature::Carrier)
+    if carriers(event).next().is_some() { Nature::Carrier } else { Nature::Unknown }
+}
+
+impl Nature {
+    /// True for what is looked for inside a carrier.
+    pub fn is_record(self) -> bool {
+        !matches!(self, Nature::Carrier | Nature::Unknown)
+    }
+}
+
+/// The members that may carry a record, in the order in which they are tried.
+pub fn carriers<'a>(event: &Event<'a>) -> impl Iterator<Item = Node<'a>> {
+    CARRIERS.into_iter().filter_map(|key| event.node(key).filter(|node| may_carry(*node, key)))
 }
 
 /// An audit event shows itself by its id or, when that was lost, by who did what.
@@ -50,17 +62,15 @@ fn is_audit(event: &Event<'_>) -> bool {
         || (event.has(Top::RequestUri) && event.has(Top::Stage))
 }
 
-fn carries(event: &Event<'_>, key: Top) -> bool {
-    match event.node(key) {
-        Some(node) => match node.kind() {
-            Kind::Object => key == Top::EventText,
-            Kind::String => {
-                let inside = node.raw().get(1..).unwrap_or_default();
-                matches!(trim(inside).first(), Some(b'{' | b'[' | b'0'..=b'9'))
-            }
-            _ => false,
-        },
-        None => false,
+fn may_carry(node: Node<'_>, key: Top) -> bool {
+    match node.kind() {
+        Kind::Object => key == Top::EventText,
+        Kind::String => {
+            let inside = node.raw().get(1..).unwrap_or_default();
+            // An escape may stand for a blank or a bracket.
+            matches!(trim(inside).first(), Some(b'{' | b'[' | b'\\' | b'0'..=b'9'))
+        }
+        _ => false,
     }
 }
 
