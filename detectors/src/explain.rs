@@ -160,7 +160,7 @@ fn first_event(engine: &Engine, bytes: &[u8], depth: usize, see: &mut dyn FnMut(
                         event.stream = Stream::Falco;
                         return shown(&event, see);
                     }
-                    Nature::List => event.node(Top::Items),
+                    Nature::List => record::lists(&event).next(),
                     Nature::Carrier if depth < 2 => {
                         return record::carriers(&event).any(|node| carried(engine, node, depth, see));
                     }

@@ -354,8 +354,9 @@ impl<'e> Worker<'e> {
             }
             (Nature::LapwingAlert, _) if !event.damage.cut => self.counts.count(Format::LapwingAlert),
             (Nature::List, Via { listed: false, .. }) => {
-                let items = event.node(Top::Items).expect("a list has items");
-                self.items(items, place, damage, via, out);
+                for items in record::lists(&event) {
+                    self.items(items, place, damage, via, out);
+                }
             }
             (Nature::Carrier, Via { carried: false, .. }) => {
                 self.unwrap(event, place, damage, via.carried(), out);

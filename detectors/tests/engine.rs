@@ -441,6 +441,17 @@ fn holes_are_counted() {
     }
 }
 
+/// Which of them another reader takes is not known, so none may hide.
+#[test]
+fn all_items_of_a_list_are_judged() {
+    let other = GOOD.replace("secrets", "nodes");
+    for (first, second) in [("items", "Items"), ("Items", "items"), ("items", "items"), ("ITEMS", "items")] {
+        let list = format!("{{\"{first}\":[{GOOD},{other}],\"{second}\":[{other}],\"items\":0}}");
+        assert_eq!(counts(&list), (3, 0, 0), "{list}");
+        assert_eq!(counts(&list.replace("],", "],\n ")), (3, 0, 0), "{list}");
+    }
+}
+
 #[test]
 fn the_member_that_holds_a_record_is_the_carrier() {
     let expected = uuids(GOOD);

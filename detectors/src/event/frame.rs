@@ -3,8 +3,8 @@
 //! What counts as a record:
 //!
 //! - a value at the top, over any number of lines, several on a line, commas between them or not;
-//! - each item of a list, however long the list: a top-level array, or an object with a member `items` (or `Items`) that
-//!   is an array. Only items are framed one by one: what else such an object holds is passed over;
+//! - each item of a list, however long the list: a top-level array, or an object with members `items` (or `Items`) that
+//!   are arrays; if there are several, the items of all. Only items are framed one by one: what else such an object holds is passed over;
 //! - a line at the top that begins with no bracket, whole (text, or a log prefix with a value behind it), and a run of
 //!   NULs, which is what a crash leaves of a file.
 //!
@@ -497,7 +497,7 @@ impl Framer {
             let there = &self.before[here.len()..];
             name[..there.len()].copy_from_slice(there);
             name[there.len()..].copy_from_slice(here);
-            if matches!(&name, b"items" | b"Items") {
+            if name == *b"items" || (name[0] == b'I' && name.eq_ignore_ascii_case(b"items")) {
                 self.key = Key::Items;
             }
         }

@@ -457,6 +457,15 @@ impl<'a> Event<'a> {
         (end != 0).then(|| self.root.doc().node_at(start, end))
     }
 
+    /// All values of a top-level key, if it stands there more than once: as Go's decoder finds them, `Items` is one, too.
+    pub fn every(&self, key: Top) -> impl Iterator<Item = Node<'a>> {
+        let named = move |name: Key<'_>| match top_named(name.raw()) {
+            Some(top) => top == key,
+            None => unusual(name, &[TOP_NAMES[key as usize]]).is_some(),
+        };
+        self.root.members().filter(move |(name, _)| named(*name)).map(|(_, value)| value)
+    }
+
     /// True if the key is there (even as `null`).
     #[inline]
     pub fn has(&self, key: Top) -> bool {

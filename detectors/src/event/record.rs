@@ -12,7 +12,7 @@ pub enum Nature {
     Audit,
     /// A Falco alert.
     Falco,
-    /// A list whose `items` may be events.
+    /// A list whose `items` may be events. A decoder takes one of several `items`; we look at all, so that none is hidden.
     List,
     /// An object that may carry a record in one of its members ([`carriers`]), as text or as an object.
     Carrier,
@@ -36,7 +36,7 @@ pub fn nature(event: &Event<'_>) -> Nature {
     if event.has(Top::Rule) && (event.has(Top::Priority) || event.has(Top::OutputFields)) {
         return Nature::Falco;
     }
-    if event.node(Top::Items).is_some_and(|items| items.kind() == Kind::Array) {
+    if lists(event).next().is_some() {
         return Nature::List;
     }
     if carriers(event).next().is_some() { Nature::Carrier } else { Nature::Unknown }
@@ -47,6 +47,12 @@ impl Nature {
     pub fn is_record(self) -> bool {
         !matches!(self, Nature::Carrier | Nature::Unknown)
     }
+}
+
+/// The lists of a list object.
+pub fn lists<'a>(event: &Event<'a>) -> impl Iterator<Item = Node<'a>> {
+    let there = event.has(Top::Items).then(|| event.every(Top::Items));
+    there.into_iter().flatten().filter(|items| items.kind() == Kind::Array)
 }
 
 /// The members that may carry a record, in the order in which they are tried.

@@ -87,6 +87,7 @@ fn lists_are_streamed() {
     );
     check("{\n \"Items\" : \n [\n  {\n  }\n ]\n}\n{}", &["-{\n  }", "{}"]);
     check("{\"items\":{\"a\":1}}{\"itemz\":[1]}", &["{\"items\":{\"a\":1}}", "{\"itemz\":[1]}"]);
+    check("{\"items\":[1],\"Items\":[2],\"ITEMS\":[{}]}", &["-1", "-2", "-{}"]);
     check("{\"a\":{\"items\":[1]}}", &["{\"a\":{\"items\":[1]}}"]);
     check("{\"a\":\"items\",\"b\":[1]}", &["{\"a\":\"items\",\"b\":[1]}"]);
 }
