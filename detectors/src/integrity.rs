@@ -62,8 +62,7 @@ pub(crate) fn partial_event(
         message,
         facts: vec![("damage".to_owned(), causes.join(",")), ("detectors".to_owned(), names.join(","))],
     };
-    let time = case.time.unwrap_or_default();
-    let mut alert = report::alert(case.event, verdict, time, evidence);
+    let mut alert = report::alert(case.event, verdict, case.time, evidence);
     "lapwing".clone_into(&mut alert.source);
-    Found { time, detector: engine.partial_event(), alert }
+    Found { time: case.time.unwrap_or_default(), detector: engine.partial_event(), alert }
 }

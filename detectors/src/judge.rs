@@ -229,7 +229,7 @@ impl<'a> Case<'_, 'a> {
             message,
             facts,
         };
-        report::alert(self.event, verdict, self.time.unwrap_or_default(), shared.evidence.clone())
+        report::alert(self.event, verdict, self.time, shared.evidence.clone())
     }
 
     /// What a rule without a message says: its title, who, what and where.

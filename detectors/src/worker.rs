@@ -12,7 +12,7 @@ use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
 use crate::event::pieces::{self, Piece};
 use crate::event::record::{self, Nature};
-use crate::event::time::{Clock, Nanos, SECOND};
+use crate::event::time::{self, Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::{self, Parts};
 use crate::index::{self, Lookup, Mask, Table};
@@ -782,13 +782,26 @@ pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) ->
     }
 }
 
-/// When the event happened: the stage's time, else the request's, else what older versions and Falco call it.
+/// When the event happened: the stage's time, else the request's, else what older versions and Falco call it, else what
+/// Falco's fields say.
 pub(crate) fn event_time(event: &Event<'_>, clock: &mut Clock) -> Option<Nanos> {
     let keys = [Top::StageTimestamp, Top::RequestReceivedTimestamp, Top::Time, Top::Timestamp];
     let mut of = |node: Node<'_>| node.str_raw().and_then(|text| clock.parse(text));
     keys.into_iter()
         .find_map(|key| event.node(key).and_then(&mut of))
         .or_else(|| event.node(Top::Metadata)?.get("creationTimestamp").and_then(of))
+        .or_else(|| falco_time(event))
+}
+
+/// When a Falco alert's event happened by its fields: nanoseconds since the epoch, or RFC 3339 if Falco was told so.
+fn falco_time(event: &Event<'_>) -> Option<Nanos> {
+    let fields = event.node(Top::OutputFields).filter(|_| event.stream == Stream::Falco)?;
+    ["evt.time", "evt.time.iso8601"].into_iter().find_map(|name| {
+        let time = fields.get(name)?;
+        let text = time.text();
+        let number = || text.as_ref()?.parse().ok();
+        time.as_i64().or_else(number).or_else(|| time::parse(text.as_ref()?.as_bytes()))
+    })
 }
 
 impl Counts {
@@ -825,6 +838,9 @@ impl Counts {
 
     /// Counts the NULs among bytes that are passed over, and those of a longer run (of `length` bytes) that are not at hand.
     fn nuls(&mut self, passed: &[u8], length: u64) {
+        if passed.is_empty() {
+            return;
+        }
         let nuls = memchr::memchr_iter(0, passed).count() as u64;
         let more = if nuls > 0 { length.saturating_sub(passed.len() as u64) } else { 0 };
         self.tally.nuls += nuls + more;

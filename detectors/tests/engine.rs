@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use detectors::alert::Alert;
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
 use detectors::event::frame::{Frame, Framer};
 use detectors::rules::{self, Tuning};
@@ -439,6 +440,49 @@ fn holes_are_counted() {
     ] {
         assert_eq!(read(&input).1.nuls, expected);
     }
+}
+
+/// The first alert on a record.
+fn first_alert(record: &str) -> Alert {
+    let mut emitted = Vec::new();
+    let mut worker = ENGINE.worker();
+    assert_eq!(worker.lines(Origin { input: "x", offset: 0 }, record.as_bytes(), &mut emitted), None);
+    let alert = emitted.into_iter().find_map(|one| match one {
+        Emitted::Alert(found) => Some(found.alert),
+        Emitted::Step(_) => None,
+    });
+    alert.unwrap_or_else(|| panic!("no alert on {record}"))
+}
+
+#[test]
+fn falco_says_the_time_in_two_places() {
+    let alert = |time: &str, fields: &str| {
+        first_alert(&format!(
+            r#"{{"rule":"Terminal shell in container","priority":"Notice",{time}"output_fields":{{{fields}}}}}"#
+        ))
+    };
+    let expected = "2026-03-01T10:00:00.123456789Z";
+    for (time, fields) in [
+        (r#""time":"2026-03-01T10:00:00.123456789Z","#, r#""evt.time":1"#),
+        ("", r#""evt.time":1772359200123456789"#),
+        (r#""time":"10:00","#, r#""evt.time":"1772359200123456789""#),
+        (r#""time":null,"#, r#""evt.time.iso8601":"2026-03-01T10:00:00.123456789+0000","evt.time":null"#),
+        ("", r#""evt.time.iso8601":1772359200123456789"#),
+    ] {
+        let alert = alert(time, fields);
+        assert_eq!((alert.time.as_str(), alert.partial), (expected, None), "{time} {fields}");
+    }
+    let alert = alert("", r#""evt.time":"10:00:00.123456789""#);
+    assert_eq!((alert.time.as_str(), alert.partial), ("1970-01-01T00:00:00.000000000Z", Some(true)));
+}
+
+#[test]
+fn an_event_without_a_time_is_partial_and_covers_none() {
+    let untimed = GOOD.replace("Timestamp\"", "Stamp\"");
+    assert_eq!(first_alert(&untimed).partial, Some(true));
+    assert_eq!(first_alert(GOOD).partial, None);
+    let (_, tally) = read(&untimed);
+    assert_eq!((tally.missing_time, tally.minutes.len()), (1, 0));
 }
 
 /// Which of them another reader takes is not known, so none may hide.
