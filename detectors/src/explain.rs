@@ -155,9 +155,13 @@ fn first_event(engine: &Engine, bytes: &[u8], depth: usize, see: &mut dyn FnMut(
                 let mut event = Event::skim(value, &engine.settings);
                 event.damage = event.damage.with(damage);
                 match record::nature(&event) {
-                    Nature::Audit => return shown(&event, see),
+                    Nature::Audit => {
+                        event.discard_wrong_types();
+                        return shown(&event, see);
+                    }
                     Nature::Falco => {
                         event.stream = Stream::Falco;
+                        event.discard_wrong_types();
                         return shown(&event, see);
                     }
                     Nature::List => record::lists(&event).next(),

@@ -117,13 +117,19 @@ impl<'a> Case<'_, 'a> {
         for index in &unknown {
             *tally.blind.entry(*index).or_default() += 1;
         }
+        if self.event.damage.repeats_key() && engine.integrity[integrity::DUPLICATE_KEY] {
+            let Shared { identity, evidence, .. } = shared.get_or_insert_with(|| self.share());
+            let found = integrity::duplicate_key(self, *identity, evidence.clone());
+            out.push(Emitted::Alert(Box::new(found)));
+        }
+        let partial_events = engine.integrity[integrity::PARTIAL_EVENT];
         let damaged = self.event.damage.any() || self.truncated();
-        if engine.partial_events && damaged {
+        if partial_events && damaged {
             // What the level alone makes unknown is no damage.
             let level = audit_level(self.event);
             unknown.retain(|index| engine.programs[*index as usize].needs <= level);
         }
-        if engine.partial_events && damaged && !unknown.is_empty() {
+        if partial_events && damaged && !unknown.is_empty() {
             let shared = shared.get_or_insert_with(|| self.share());
             out.push(Emitted::Alert(Box::new(integrity::partial_event(
                 self,

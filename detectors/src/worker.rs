@@ -345,16 +345,18 @@ impl<'e> Worker<'e> {
                     Via { listed: true, .. } => Format::AuditList,
                     Via::ITSELF => Format::Audit,
                 });
+                event.discard_wrong_types();
                 self.audit(event, place, via, out);
             }
             (Nature::Falco, via) => {
                 self.counts.count(if via == Via::ITSELF { Format::Falco } else { Format::FalcoCarried });
                 event.stream = Stream::Falco;
+                event.discard_wrong_types();
                 self.falco(event, place, out);
             }
             (Nature::LapwingAlert, _) if !event.damage.cut => self.counts.count(Format::LapwingAlert),
             (Nature::List, Via { listed: false, .. }) => {
-                for items in record::lists(&event) {
+                for items in record::lists(event) {
                     self.items(items, place, damage, via, out);
                 }
             }
@@ -436,7 +438,8 @@ impl<'e> Worker<'e> {
         if let Some(literals) = self.engine.literals.as_ref().filter(|_| self.indexed) {
             literals.refute(event, &mut self.routes.live);
         }
-        if !any(&self.routes.live) || !self.engine.in_range(time) {
+        let asked = any(&self.routes.live) || event.damage.repeats_key();
+        if !asked || !self.engine.in_range(time) {
             return;
         }
         let mut memo = std::mem::take(&mut self.memo).renew();

@@ -485,6 +485,58 @@ fn an_event_without_a_time_is_partial_and_covers_none() {
     assert_eq!((tally.missing_time, tally.minutes.len()), (1, 0));
 }
 
+/// What is of a wrong type is unknown, not absent.
+#[test]
+fn values_of_a_wrong_type_are_damage() {
+    for (value, odd) in [
+        ("\"verb\":\"list\"", "\"verb\":5"),
+        ("\"user\":{\"username\":\"dana\",\"groups\":[\"system:authenticated\"]}", "\"user\":[]"),
+        ("\"resource\":\"secrets\"", "\"resource\":[\"secrets\"]"),
+        ("\"responseStatus\":{\"code\":200}", "\"responseStatus\":200"),
+    ] {
+        let event = GOOD.replace(value, odd);
+        assert_ne!(event, GOOD);
+        let (found, tally) = read(&event);
+        assert!(found.iter().any(|alert| alert.starts_with("integrity/partial-event")), "{odd}: {found:?}");
+        assert_eq!((tally.records(), tally.partial), (1, 1), "{odd}");
+    }
+    let null = GOOD.replace("\"sourceIPs\"", "\"impersonatedUser\":null,\"sourceIPs\"");
+    assert_eq!((uuids(&null), counts(&null)), (uuids(GOOD), (1, 0, 0)));
+    let falco = r#"{"rule":"Terminal shell in container","priority":2,"output_fields":{},"time":"2026-03-01T10:00:00Z"}"#;
+    assert_eq!(counts(falco), (1, 0, 1));
+}
+
+/// One reader takes the first value, the next the last.
+#[test]
+fn a_key_that_stands_twice_is_told() {
+    for (twice, keys) in [
+        (GOOD.replace("\"verb\":", "\"verb\":\"get\",\"verb\":"), "verb"),
+        (
+            GOOD.replace("\"user\":", "\"User\":{},\"\\u0075ser\":")
+                .replace("\"kind\"", "\"level\":1,\"kind\""),
+            "level, user",
+        ),
+        // Not judged for its stage, but told all the same.
+        (GOOD.replace("\"ResponseComplete\"", "\"RequestReceived\",\"verb\":\"x\""), "verb"),
+    ] {
+        let mut emitted = Vec::new();
+        ENGINE.worker().lines(Origin { input: "x", offset: 0 }, twice.as_bytes(), &mut emitted);
+        let told: Vec<_> = emitted
+            .iter()
+            .filter_map(|one| match one {
+                Emitted::Alert(found) if found.alert.detector == "integrity/duplicate-key" => {
+                    Some(&found.alert)
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 1, "{twice}");
+        assert_eq!(told[0].output_fields["keys"], keys);
+        assert_eq!(ENGINE.detectors().iter().filter(|d| d.name == told[0].detector).count(), 1);
+    }
+    assert!(!uuids(GOOD).iter().any(|alert| alert.starts_with("integrity/")));
+}
+
 /// Which of them another reader takes is not known, so none may hide.
 #[test]
 fn all_items_of_a_list_are_judged() {

@@ -234,7 +234,7 @@ impl Path {
     /// True if the event may have held more than it shows.
     fn may_hide(&self, event: &Event<'_>) -> bool {
         let damage = event.damage;
-        if damage.cut || damage.oversize {
+        if damage.cut || damage.oversize || damage.types {
             return true;
         }
         let levels: &[&[u8]] = match self.top {
