@@ -55,7 +55,7 @@ pub(crate) fn partial_event(
     let hidden = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
     let mut causes = case.event.damage.names();
-    if case.truncated() {
+    if case.event.truncated() {
         causes.push("truncated by the API server");
     }
     let more = match hidden {

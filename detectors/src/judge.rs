@@ -17,7 +17,6 @@ use crate::integrity;
 use crate::level::Level;
 use crate::program::{Field, Memo, Template};
 use crate::report::{self, Verdict};
-use crate::scan::Node;
 use crate::tally::Tally;
 use crate::value::{Tri, Value};
 use crate::worker::{Place, text_of};
@@ -123,7 +122,7 @@ impl<'a> Case<'_, 'a> {
             out.push(Emitted::Alert(Box::new(found)));
         }
         let partial_events = engine.integrity[integrity::PARTIAL_EVENT];
-        let damaged = self.event.damage.any() || self.truncated();
+        let damaged = self.event.damage.any() || self.event.truncated();
         if partial_events && damaged {
             // What the level alone makes unknown is no damage.
             let level = audit_level(self.event);
@@ -138,14 +137,6 @@ impl<'a> Case<'_, 'a> {
                 shared.evidence.clone(),
             ))));
         }
-    }
-
-    /// True if the API server itself dropped the bodies.
-    pub(crate) fn truncated(&self) -> bool {
-        self.event
-            .annotation("audit.k8s.io/truncated")
-            .and_then(Node::text)
-            .is_some_and(|text| text == "true")
     }
 
     fn share(&self) -> Shared {

@@ -598,6 +598,11 @@ impl<'a> Event<'a> {
         (!node.is_null()).then(|| User::of(Some(node)))
     }
 
+    /// True if the API server took the bodies out because the event was too large for its backend.
+    pub fn truncated(&self) -> bool {
+        self.annotation("audit.k8s.io/truncated").and_then(Node::text).is_some_and(|text| text == "true")
+    }
+
     /// An annotation by its full key.
     pub fn annotation(&self, key: &str) -> Option<Node<'a>> {
         self.node(Top::Annotations)?.get(key)

@@ -251,7 +251,7 @@ impl Path {
         };
         let there = self.top.is_some_and(|(top, _)| event.has(top));
         let logged = there || event.raw(Top::Level).is_some_and(|level| levels.contains(&level));
-        !logged || damage.syntax || truncated(event)
+        !logged || damage.syntax || event.truncated()
     }
 }
 
@@ -263,11 +263,6 @@ fn opening(text: &str) -> Option<usize> {
 /// A part of a path with its escaped brackets as they are in the key.
 fn literal(text: &str) -> String {
     text.replace("\\[", "[").replace("\\]", "]")
-}
-
-/// True if the API server cut the bodies off because the event was too large.
-pub(crate) fn truncated(event: &Event<'_>) -> bool {
-    event.annotation("audit.k8s.io/truncated").is_some_and(|node| node.str_raw() == Some(b"true"))
 }
 
 /// True if an object may have held members that a walk does not show.
@@ -368,7 +363,7 @@ fn scalar(node: Node<'_>) -> Option<Value<'_>> {
 /// look at what was logged.
 pub(super) fn keywords<'a>(event: &Event<'a>) -> Value<'a> {
     let mut members = Vec::new();
-    let mut partial = event.damage.cut || event.damage.oversize || event.damage.syntax || truncated(event);
+    let mut partial = event.damage.cut || event.damage.oversize || event.damage.syntax || event.truncated();
     let mut open = vec![event.root()];
     while let Some(node) = open.pop() {
         match node.kind() {
