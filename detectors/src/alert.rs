@@ -15,7 +15,7 @@ pub const SCHEMA: &str = "lapwing/v1";
 pub struct Alert {
     /// Deterministic id: UUIDv5 of the detector, its logic and the event's identity or the group.
     pub uuid: Uuid,
-    /// Event time, RFC 3339, UTC, nine digits.
+    /// Event time, RFC 3339, UTC, nine digits; the epoch's for an event that has none.
     pub time: String,
     /// The detector's title.
     pub rule: String,
@@ -44,7 +44,8 @@ pub struct Alert {
     /// Falco's host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// True if something was wrong with the record's bytes: it was judged on what could be recovered.
+    /// True if something was wrong with the record's bytes, so that it was judged on what could be recovered, or if it has
+    /// no time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<bool>,
     /// True if memory bounds made a count inexact.

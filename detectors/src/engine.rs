@@ -6,6 +6,7 @@ use crate::event::time::Nanos;
 use crate::event::{Event, Stream};
 use crate::facts::{Needs, Parts};
 use crate::index::{self, Mask};
+use crate::integrity;
 use crate::level::Level;
 use crate::literals::Literals;
 use crate::program::{Expr, Field, Memo, Tests};
@@ -22,8 +23,8 @@ pub struct Engine {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     detectors: Vec<Detector>,
-    /// Damaged events on which detectors could not decide are alerts.
-    pub(crate) partial_events: bool,
+    /// Which of [`integrity::CHECKS`] alert.
+    pub(crate) integrity: [bool; integrity::CHECKS.len()],
     range: (Option<Nanos>, Option<Nanos>),
     /// Programs by stream, and those whose conditions name `stage` and so see every record.
     pub(crate) audit_programs: Mask,
@@ -100,8 +101,8 @@ pub(crate) struct Assembly {
     pub(crate) programs: Vec<Program>,
     pub(crate) correlations: Vec<correlate::Rule>,
     pub(crate) detectors: Vec<Detector>,
-    /// Damaged events on which detectors could not decide are alerts.
-    pub(crate) partial_events: bool,
+    /// Which of [`integrity::CHECKS`] alert.
+    pub(crate) integrity: [bool; integrity::CHECKS.len()],
 }
 
 /// Where the first byte of a piece of input lies.
@@ -118,7 +119,7 @@ pub struct Origin<'i> {
 pub enum Extent {
     /// All of it.
     Whole,
-    /// It was cut off, or was ended by the start of another record: judged on what is there, counted as bad.
+    /// It was cut off, or was ended by the start of another record: judged on what is there.
     Fragment,
     /// The bytes are its head and, from `tail` on, its tail; the record's true length is `length`.
     Oversize {
@@ -187,7 +188,7 @@ impl Engine {
             programs: parts.programs,
             correlations: parts.correlations,
             detectors: parts.detectors,
-            partial_events: parts.partial_events,
+            integrity: parts.integrity,
             range: (None, None),
         }
     }
@@ -222,9 +223,9 @@ impl Engine {
             .with_cluster(self.settings.cluster.clone())
     }
 
-    /// The index of `integrity/partial-event`: it stands last.
-    pub(crate) fn partial_event(&self) -> u32 {
-        self.detectors.len() as u32 - 1
+    /// The index of one of [`integrity::CHECKS`]: they stand last.
+    pub(crate) fn integrity_detector(&self, check: usize) -> u32 {
+        (self.detectors.len() - integrity::CHECKS.len() + check) as u32
     }
 
     /// How many programs there are.

@@ -155,14 +155,20 @@ fn first_event(engine: &Engine, bytes: &[u8], depth: usize, see: &mut dyn FnMut(
                 let mut event = Event::skim(value, &engine.settings);
                 event.damage = event.damage.with(damage);
                 match record::nature(&event) {
-                    Nature::Audit => return shown(&event, see),
-                    Nature::Falco => {
-                        event.stream = Stream::Falco;
+                    Nature::Audit => {
+                        event.discard_wrong_types();
                         return shown(&event, see);
                     }
-                    Nature::List => event.node(Top::Items),
-                    Nature::Carrier(key) if depth < 2 => return carried(engine, event.node(key), depth, see),
-                    Nature::Carrier(_) | Nature::LapwingAlert | Nature::Unknown => None,
+                    Nature::Falco => {
+                        event.stream = Stream::Falco;
+                        event.discard_wrong_types();
+                        return shown(&event, see);
+                    }
+                    Nature::List => record::lists(&event).next(),
+                    Nature::Carrier if depth < 2 => {
+                        return record::carriers(&event).any(|node| carried(engine, node, depth, see));
+                    }
+                    Nature::Carrier | Nature::LapwingAlert | Nature::Unknown => None,
                 }
             }
             _ => None,
@@ -180,8 +186,7 @@ fn shown(event: &Event<'_>, see: &mut dyn FnMut(&Event<'_>)) -> bool {
     true
 }
 
-fn carried(engine: &Engine, node: Option<Node<'_>>, depth: usize, see: &mut dyn FnMut(&Event<'_>)) -> bool {
-    let Some(node) = node else { return false };
+fn carried(engine: &Engine, node: Node<'_>, depth: usize, see: &mut dyn FnMut(&Event<'_>)) -> bool {
     if node.kind() == Kind::Object {
         return first_event(engine, node.raw(), depth + 1, see);
     }

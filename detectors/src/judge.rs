@@ -17,7 +17,6 @@ use crate::integrity;
 use crate::level::Level;
 use crate::program::{Field, Memo, Template};
 use crate::report::{self, Verdict};
-use crate::scan::Node;
 use crate::tally::Tally;
 use crate::value::{Tri, Value};
 use crate::worker::{Place, text_of};
@@ -117,13 +116,19 @@ impl<'a> Case<'_, 'a> {
         for index in &unknown {
             *tally.blind.entry(*index).or_default() += 1;
         }
-        let damaged = self.event.damage.any() || self.truncated();
-        if engine.partial_events && damaged {
+        if self.event.damage.repeats_key() && engine.integrity[integrity::DUPLICATE_KEY] {
+            let Shared { identity, evidence, .. } = shared.get_or_insert_with(|| self.share());
+            let found = integrity::duplicate_key(self, *identity, evidence.clone());
+            out.push(Emitted::Alert(Box::new(found)));
+        }
+        let partial_events = engine.integrity[integrity::PARTIAL_EVENT];
+        let damaged = self.event.damage.any() || self.event.truncated();
+        if partial_events && damaged {
             // What the level alone makes unknown is no damage.
             let level = audit_level(self.event);
             unknown.retain(|index| engine.programs[*index as usize].needs <= level);
         }
-        if engine.partial_events && damaged && !unknown.is_empty() {
+        if partial_events && damaged && !unknown.is_empty() {
             let shared = shared.get_or_insert_with(|| self.share());
             out.push(Emitted::Alert(Box::new(integrity::partial_event(
                 self,
@@ -132,14 +137,6 @@ impl<'a> Case<'_, 'a> {
                 shared.evidence.clone(),
             ))));
         }
-    }
-
-    /// True if the API server itself dropped the bodies.
-    pub(crate) fn truncated(&self) -> bool {
-        self.event
-            .annotation("audit.k8s.io/truncated")
-            .and_then(Node::text)
-            .is_some_and(|text| text == "true")
     }
 
     fn share(&self) -> Shared {
@@ -229,7 +226,7 @@ impl<'a> Case<'_, 'a> {
             message,
             facts,
         };
-        report::alert(self.event, verdict, self.time.unwrap_or_default(), shared.evidence.clone())
+        report::alert(self.event, verdict, self.time, shared.evidence.clone())
     }
 
     /// What a rule without a message says: its title, who, what and where.

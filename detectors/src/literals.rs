@@ -20,7 +20,7 @@ use crate::engine::Program;
 use crate::event::{Event, Top};
 use crate::facts::Parts;
 use crate::index::{self, Mask};
-use crate::program::{Expr, Field, Link, Matcher, Pattern, TOP_KEYS, Test, Tests, truncated};
+use crate::program::{Expr, Field, Link, Matcher, Pattern, TOP_KEYS, Test, Tests};
 use crate::scan::Node;
 
 /// Shorter literals stand in every other record.
@@ -109,7 +109,7 @@ impl Literals {
     /// Clears the programs that need a literal which the event has not.
     pub(crate) fn refute(&self, event: &Event<'_>, live: &mut Mask) {
         let waiting = |live: &Mask, absent: &Mask| live.iter().zip(absent).any(|(a, b)| a & b != 0);
-        if !waiting(live, &self.gated) || event.damage.any() || truncated(event) {
+        if !waiting(live, &self.gated) || event.damage.any() || event.truncated() {
             return;
         }
         let mut absent = self.gated.clone();

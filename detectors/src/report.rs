@@ -49,8 +49,15 @@ pub(crate) struct Verdict<'d> {
     pub(crate) facts: Vec<(String, String)>,
 }
 
-/// Builds the alert for one event.
-pub(crate) fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, evidence: Evidence) -> Alert {
+/// Builds the alert for one event. One without a time has the epoch's, and is partial.
+pub(crate) fn alert(
+    event: &Event<'_>,
+    verdict: Verdict<'_>,
+    time: Option<Nanos>,
+    evidence: Evidence,
+) -> Alert {
+    let partial = event.damage.any() || time.is_none();
+    let time = time.unwrap_or_default();
     let mut fields = match event.stream {
         Stream::Audit => audit_fields(event),
         Stream::Falco => falco_fields(event),
@@ -86,7 +93,7 @@ pub(crate) fn alert(event: &Event<'_>, verdict: Verdict<'_>, time: Nanos, eviden
         k8s: (!falco).then(|| request(event)),
         evidence: vec![evidence],
         hostname: falco.then(|| event.text(Top::Hostname).map(|h| named(&h))).flatten(),
-        partial: event.damage.any().then_some(true),
+        partial: partial.then_some(true),
         approximate: None,
         steps: None,
         count: None,

@@ -126,20 +126,23 @@ pub fn assemble(mut rules: Rules, settings: Settings, tuning: &Tuning) -> Result
         });
     }
     feed(&correlations, &mut programs, &mut rules, &exceptions);
-    let partial = integrity_detector(globs.level(integrity::PARTIAL_EVENT));
-    let partial_events = globs.alerts(&partial.name, [partial.level].into_iter());
-    detectors.push(partial);
+    let integrity = integrity::CHECKS.map(|check| {
+        let detector = integrity_detector(&check, globs.level(check.name));
+        let alerts = globs.alerts(&detector.name, [detector.level].into_iter());
+        detectors.push(detector);
+        alerts
+    });
     correlate::Correlator::new(correlations.clone(), correlate::BUDGET)?;
     let tests = rules.tests;
-    Ok(Engine::new(Assembly { settings, tests, programs, correlations, detectors, partial_events }))
+    Ok(Engine::new(Assembly { settings, tests, programs, correlations, detectors, integrity }))
 }
 
-fn integrity_detector(level: Option<Level>) -> Detector {
+fn integrity_detector(check: &integrity::Check, level: Option<Level>) -> Detector {
     Detector {
-        name: integrity::PARTIAL_EVENT.to_owned(),
-        title: integrity::PARTIAL_EVENT_TITLE.to_owned(),
-        level: level.unwrap_or(integrity::PARTIAL_EVENT_LEVEL),
-        tags: integrity::PARTIAL_EVENT_TAGS.iter().map(ToString::to_string).collect(),
+        name: check.name.to_owned(),
+        title: check.title.to_owned(),
+        level: level.unwrap_or(integrity::LEVEL),
+        tags: integrity::TAGS.iter().map(ToString::to_string).collect(),
         origin: "builtin".to_owned(),
         correlation: false,
         hidden: false,

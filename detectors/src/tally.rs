@@ -46,10 +46,12 @@ pub const AUDIT_LEVELS: [&str; 5] = ["None", "Metadata", "Request", "RequestResp
 pub struct Tally {
     /// Records judged or recognised, by format.
     pub formats: BTreeMap<Format, u64>,
-    /// Lines or values that are no JSON, or fragments of it.
+    /// Lines or values that are no JSON, or fragments of it that are no event; lists that were cut off between two items.
     pub bad: u64,
     /// Events judged although something was wrong with their bytes.
     pub partial: u64,
+    /// NUL bytes between records: a hole that a crash or a truncation left, and nobody knows what stood there.
+    pub nuls: u64,
     /// Events without `stage`, read as ResponseComplete.
     pub missing_stage: u64,
     /// Events without `apiVersion` (list items never carry one and are not counted).
@@ -94,6 +96,7 @@ impl Tally {
         }
         self.bad += other.bad;
         self.partial += other.partial;
+        self.nuls += other.nuls;
         self.missing_stage += other.missing_stage;
         self.missing_version += other.missing_version;
         self.missing_time += other.missing_time;

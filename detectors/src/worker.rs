@@ -10,14 +10,15 @@ use memchr::memmem;
 
 use crate::engine::{Emitted, Engine, Extent, Origin};
 use crate::event::frame::Frame;
+use crate::event::pieces::{self, Piece};
 use crate::event::record::{self, Nature};
-use crate::event::time::{Clock, Nanos, SECOND};
+use crate::event::time::{self, Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::{self, Parts};
 use crate::index::{self, Lookup, Mask, Table};
 use crate::judge::{self, Case};
 use crate::program::Memo;
-use crate::scan::{Doc, Health, Kind, Marks, Node};
+use crate::scan::{Doc, Health, Kind, Marks, Node, unescape};
 use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
 
 /// One thread's judge: buffers, memo tables and counters.
@@ -131,8 +132,8 @@ impl<'e> Worker<'e> {
         self
     }
 
-    /// Judges whole lines of JSON. Stops before a line that opens a value and does not close it, and returns where it begins:
-    /// from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
+    /// Judges whole lines of JSON. Stops before a value that is not closed in its line, or a line that goes on in another, and
+    /// returns where that begins: from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
     pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
         let mut marks = std::mem::take(&mut self.marks);
         let mut start = 0;
@@ -145,8 +146,8 @@ impl<'e> Worker<'e> {
                 length: (end - start) as u64,
                 bytes: &bytes[start..end],
             };
-            if !self.document(&marks, health, place, None, Via::ITSELF, out) {
-                open = Some(start);
+            if let Some(leaves) = self.document(&marks, health, place, None, Via::ITSELF, out) {
+                open = Some(start + leaves);
                 break;
             }
             start = end + 1;
@@ -160,24 +161,22 @@ impl<'e> Worker<'e> {
     /// A writer that was stopped in the middle of a line leaves a torn record with the next one behind it on the same line:
     /// what begins as the API server begins its lines is a record of its own.
     pub fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        let part = |start: usize, end: usize| {
+            let past = if frame.joined { 0 } else { start as u64 };
+            Frame { offset: frame.offset + past, bytes: &frame.bytes[start..end], ..frame }
+        };
         let mut start = 0;
         if frame.extent == Extent::Fragment {
             for next in memmem::find_iter(frame.bytes, LINE_START).filter(|next| *next > 0) {
-                let torn =
-                    Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..next], ..frame };
-                self.one_record(input, torn, out);
+                self.one_record(input, part(start, next), out);
                 start = next;
             }
         }
-        self.one_record(
-            input,
-            Frame { offset: frame.offset + start as u64, bytes: &frame.bytes[start..], ..frame },
-            out,
-        );
+        self.one_record(input, part(start, frame.bytes.len()), out);
     }
 
     fn one_record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
-        let Frame { offset, bytes, mut extent, listed } = frame;
+        let Frame { offset, bytes, mut extent, listed, joined } = frame;
         let length = match extent {
             Extent::Oversize { length, .. } => length,
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
@@ -189,15 +188,19 @@ impl<'e> Worker<'e> {
         if extent == Extent::Fragment && is_whole(bytes, &marks) {
             extent = Extent::Whole;
         }
-        if extent == Extent::Fragment {
-            self.counts.tally.bad += 1;
+        if bytes.is_empty() {
+            self.counts.tally.bad += 1; // a list that was cut off between two items
         }
-        self.document(&marks, health, place, Some(extent), via, out);
+        if joined {
+            self.prefixed(place, damage_of(bytes, health, Some(extent)), out);
+        } else {
+            self.document(&marks, health, place, Some(extent), via, out);
+        }
         self.marks = marks;
     }
 
-    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. False, and nothing
-    /// judged, if it is a line that opens a value and does not close it.
+    /// Judges the values of one marked document: a line, or what the caller has framed to some extent. Stops before a value
+    /// of a line that is not closed in it, or goes on in another line, and returns where that begins.
     fn document(
         &mut self,
         marks: &Marks,
@@ -206,16 +209,23 @@ impl<'e> Worker<'e> {
         framed: Option<Extent>,
         via: Via,
         out: &mut Vec<Emitted>,
-    ) -> bool {
-        let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else { return true };
+    ) -> Option<usize> {
+        let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else {
+            self.counts.nuls(place.bytes, place.length);
+            return None;
+        };
+        self.counts.nuls(&place.bytes[..start], 0);
         if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") {
             start += 3;
         }
         let doc = Doc::new(place.bytes, marks);
         let damage = damage_of(place.bytes, health, framed);
         if !matches!(place.bytes.get(start), Some(b'{' | b'[')) {
+            if framed.is_none() && self.goes_on(Piece::of_cri(&place.bytes[start..])) {
+                return Some(start);
+            }
             self.prefixed(place, damage, out);
-            return true;
+            return None;
         }
         let engine = self.engine;
         let mut at = start as u32;
@@ -223,8 +233,10 @@ impl<'e> Worker<'e> {
             let mut event = Event::skim(value, &engine.settings);
             let object = value.kind() == Kind::Object;
             let end = if object { event.end() } else { value.complete().then(|| value.end()) };
-            if framed.is_none() && end.is_none() {
-                return false;
+            let log = event.raw(Top::Log).filter(|log| pieces::may_go_on(log));
+            if framed.is_none() && (end.is_none() || self.goes_on(log.and_then(|_| Piece::of_docker(value))))
+            {
+                return Some(value.start() as usize);
             }
             at = end.unwrap_or(place.bytes.len() as u32);
             let own = place.range(value.start() as usize, at as usize);
@@ -235,26 +247,30 @@ impl<'e> Worker<'e> {
                 self.value(value, own, damage, via, out);
             }
             let rest = &place.bytes[at as usize..];
-            match rest.iter().find(|b| !blank(**b) && **b != b',') {
+            let passed = rest.iter().take_while(|b| blank(**b) || **b == b',').count();
+            self.counts.nuls(&rest[..passed], 0);
+            match rest.get(passed) {
                 None => break,
-                Some(b'{' | b'[') => {
-                    at += rest.iter().take_while(|b| blank(**b) || **b == b',').count() as u32;
-                }
+                Some(b'{' | b'[') => at += passed as u32,
                 Some(_) => {
                     self.counts.tally.bad += 1; // text after the value
                     break;
                 }
             }
         }
-        true
+        None
     }
 
-    /// A line that begins with no bracket: a CRI prefix and a value, or no JSON at all.
+    /// True for a piece that cannot be judged without those that follow.
+    fn goes_on(&mut self, piece: Option<Piece<'_>>) -> bool {
+        piece.is_some_and(|piece| piece.begins(&mut self.carried))
+    }
+
+    /// A line that begins with no bracket, or a joined text: a CRI prefix or none, and a value, or no JSON at all.
     fn prefixed(&mut self, place: Place<'_>, damage: Damage, out: &mut Vec<Emitted>) {
-        match record::payload(place.bytes) {
-            Some(inner) => self.carry(inner, place, damage, Via::ITSELF.carried(), out),
-            None => self.bad(place),
-        }
+        let Some(inner) = record::payload(place.bytes) else { return self.bad(place) };
+        let seam = damage.seam.saturating_sub(offset_in(place.bytes, inner) as u32);
+        self.carry(inner, place, Damage { seam, ..damage }, Via::ITSELF.carried(), out);
     }
 
     /// Judges the values inside a carrier. The evidence is the whole carrier.
@@ -291,15 +307,25 @@ impl<'e> Worker<'e> {
                 self.object(&mut Event::skim(value, &self.engine.settings), place, damage, via, out);
             }
             Kind::Array if !via.listed => self.items(value, place, damage, via, out),
-            _ => self.unrecognized(value, place),
+            _ => self.unrecognized(value, place, damage),
         }
     }
 
     fn items(&mut self, list: Node<'_>, place: Place<'_>, damage: Damage, via: Via, out: &mut Vec<Emitted>) {
-        for item in list.items() {
-            let mut damage = damage;
-            damage.cut |= !item.complete();
-            self.value(item, place.part(item), damage, via.listed(), out);
+        let mut cut = false;
+        for item in list.items().take_while(|item| !damage.oversize || item.start() < damage.seam) {
+            // What is whole is whole, wherever the list around it ends. The item that reaches past the head of an oversize
+            // record stands for all behind it.
+            let oversize = damage.oversize && item.end() > damage.seam;
+            cut = oversize || !item.complete();
+            let seam = if oversize { damage.seam } else { 0 };
+            let damage = Damage { cut, oversize, seam, ..damage };
+            // What was carried has no place of its own: the whole carrier is the evidence.
+            let own = if via.carried { place } else { place.part(item) };
+            self.value(item, own, damage, via.listed(), out);
+        }
+        if !cut && (damage.oversize || !list.complete()) {
+            self.counts.tally.bad += 1; // cut off between two items
         }
     }
 
@@ -319,22 +345,25 @@ impl<'e> Worker<'e> {
                     Via { listed: true, .. } => Format::AuditList,
                     Via::ITSELF => Format::Audit,
                 });
+                event.discard_wrong_types();
                 self.audit(event, place, via, out);
             }
             (Nature::Falco, via) => {
                 self.counts.count(if via == Via::ITSELF { Format::Falco } else { Format::FalcoCarried });
                 event.stream = Stream::Falco;
+                event.discard_wrong_types();
                 self.falco(event, place, out);
             }
-            (Nature::LapwingAlert, _) => self.counts.count(Format::LapwingAlert),
+            (Nature::LapwingAlert, _) if !event.damage.cut => self.counts.count(Format::LapwingAlert),
             (Nature::List, Via { listed: false, .. }) => {
-                let items = event.node(Top::Items).expect("a list has items");
-                self.items(items, place, damage, via, out);
+                for items in record::lists(event) {
+                    self.items(items, place, damage, via, out);
+                }
             }
-            (Nature::Carrier(key), Via { carried: false, .. }) => {
-                self.unwrap(event, key, place, damage, via.carried(), out);
+            (Nature::Carrier, Via { carried: false, .. }) => {
+                self.unwrap(event, place, damage, via.carried(), out);
             }
-            _ => self.unrecognized(event.root(), place),
+            _ => self.unrecognized(event.root(), place, event.damage),
         }
     }
 
@@ -342,21 +371,47 @@ impl<'e> Worker<'e> {
     fn unwrap(
         &mut self,
         event: &Event<'_>,
-        key: Top,
         place: Place<'_>,
         damage: Damage,
         via: Via,
         out: &mut Vec<Emitted>,
     ) {
-        let node = event.node(key).expect("a carrier has what it carries");
+        let mut carriers = record::carriers(event);
+        let mut node = carriers.next().expect("a carrier has what it carries");
+        for next in carriers {
+            if self.holds_record(node) {
+                break;
+            }
+            node = next;
+        }
         if node.kind() == Kind::Object {
             return self.object(&mut Event::skim(node, event.settings), place, damage, via, out);
         }
         let text = node.text_so_far().unwrap_or_default();
-        match record::payload(text.as_bytes()) {
-            Some(inner) => self.carry(inner, place, damage, via, out),
-            None => self.unrecognized(event.root(), place),
+        let Some(inner) = record::payload(text.as_bytes()) else {
+            return self.unrecognized(event.root(), place, damage);
+        };
+        let head = node.raw().get(1..damage.seam.saturating_sub(node.start()) as usize);
+        let head = head.map_or(0, |head| unescape(head).len());
+        let seam = head.saturating_sub(offset_in(text.as_bytes(), inner)) as u32;
+        self.carry(inner, place, Damage { seam, ..damage }, via, out);
+    }
+
+    /// True if what a member carries turns out to be a record.
+    fn holds_record(&mut self, node: Node<'_>) -> bool {
+        let engine = self.engine;
+        let is_record = |node: Node<'_>| {
+            node.kind() == Kind::Object && record::nature(&Event::skim(node, &engine.settings)).is_record()
+        };
+        if node.kind() == Kind::Object {
+            return is_record(node);
         }
+        let text = node.text_so_far().unwrap_or_default();
+        record::payload(text.as_bytes()).is_some_and(|inner| {
+            self.carried.mark(inner);
+            let root = Doc::new(inner, &self.carried).root();
+            root.is_some_and(|root| is_record(root) || root.items().next().is_some_and(is_record))
+        })
     }
 
     fn audit(&mut self, event: &Event<'_>, place: Place<'_>, via: Via, out: &mut Vec<Emitted>) {
@@ -383,7 +438,8 @@ impl<'e> Worker<'e> {
         if let Some(literals) = self.engine.literals.as_ref().filter(|_| self.indexed) {
             literals.refute(event, &mut self.routes.live);
         }
-        if !any(&self.routes.live) || !self.engine.in_range(time) {
+        let asked = any(&self.routes.live) || event.damage.repeats_key();
+        if !asked || !self.engine.in_range(time) {
             return;
         }
         let mut memo = std::mem::take(&mut self.memo).renew();
@@ -428,8 +484,13 @@ impl<'e> Worker<'e> {
         self.counts.sample(place, Vec::new);
     }
 
-    fn unrecognized(&mut self, value: Node<'_>, place: Place<'_>) {
-        self.counts.count(Format::Unrecognized);
+    /// Counts JSON that is none of ours; a fragment of it is just bad.
+    fn unrecognized(&mut self, value: Node<'_>, place: Place<'_>, damage: Damage) {
+        if damage.cut {
+            self.counts.tally.bad += 1;
+        } else {
+            self.counts.count(Format::Unrecognized);
+        }
         let engine = self.engine;
         self.counts.sample(place, || record::key_names(&Event::skim(value, &engine.settings)));
     }
@@ -448,7 +509,7 @@ impl<'e> Worker<'e> {
             client.events = 0;
         }
         for (name, events) in self.counts.namespaces.drain() {
-            add(Dimension::Namespace, &crate::scan::unescape(&name), events);
+            add(Dimension::Namespace, &unescape(&name), events);
         }
         for ((dimension, name), events) in std::mem::take(&mut self.counts.profile) {
             add(dimension, &name, events);
@@ -709,22 +770,41 @@ fn blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
 }
 
+/// Where in `outer` the bytes `inner` of it begin.
+fn offset_in(outer: &[u8], inner: &[u8]) -> usize {
+    inner.as_ptr().addr() - outer.as_ptr().addr()
+}
+
 pub(crate) fn damage_of(bytes: &[u8], health: Health, framed: Option<Extent>) -> Damage {
     Damage {
         encoding: health.non_ascii && std::str::from_utf8(bytes).is_err(),
         control: health.control,
         oversize: matches!(framed, Some(Extent::Oversize { .. })),
+        seam: if let Some(Extent::Oversize { tail, .. }) = framed { tail as u32 } else { 0 },
         ..Damage::default()
     }
 }
 
-/// When the event happened: the stage's time, else the request's, else what older versions and Falco call it.
+/// When the event happened: the stage's time, else the request's, else what older versions and Falco call it, else what
+/// Falco's fields say.
 pub(crate) fn event_time(event: &Event<'_>, clock: &mut Clock) -> Option<Nanos> {
     let keys = [Top::StageTimestamp, Top::RequestReceivedTimestamp, Top::Time, Top::Timestamp];
     let mut of = |node: Node<'_>| node.str_raw().and_then(|text| clock.parse(text));
     keys.into_iter()
         .find_map(|key| event.node(key).and_then(&mut of))
         .or_else(|| event.node(Top::Metadata)?.get("creationTimestamp").and_then(of))
+        .or_else(|| falco_time(event))
+}
+
+/// When a Falco alert's event happened by its fields: nanoseconds since the epoch, or RFC 3339 if Falco was told so.
+fn falco_time(event: &Event<'_>) -> Option<Nanos> {
+    let fields = event.node(Top::OutputFields).filter(|_| event.stream == Stream::Falco)?;
+    ["evt.time", "evt.time.iso8601"].into_iter().find_map(|name| {
+        let time = fields.get(name)?;
+        let text = time.text();
+        let number = || text.as_ref()?.parse().ok();
+        time.as_i64().or_else(number).or_else(|| time::parse(text.as_ref()?.as_bytes()))
+    })
 }
 
 impl Counts {
@@ -757,6 +837,16 @@ impl Counts {
                 self.minute = Some((minute, time, time));
             }
         }
+    }
+
+    /// Counts the NULs among bytes that are passed over, and those of a longer run (of `length` bytes) that are not at hand.
+    fn nuls(&mut self, passed: &[u8], length: u64) {
+        if passed.is_empty() {
+            return;
+        }
+        let nuls = memchr::memchr_iter(0, passed).count() as u64;
+        let more = if nuls > 0 { length.saturating_sub(passed.len() as u64) } else { 0 };
+        self.tally.nuls += nuls + more;
     }
 
     fn flush_minute(&mut self) {

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use detectors::alert::Alert;
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
-use detectors::event::frame::Frame;
+use detectors::event::frame::{Frame, Framer};
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
+use detectors::tally::{Format, Tally};
 use detectors::testing;
 use proptest::prelude::*;
 
@@ -127,7 +129,7 @@ proptest! {
         bytes[at % end] = byte;
         bytes.truncate(cut % end + 1);
         let mut emitted = Vec::new();
-        let frame = Frame { offset: 0, bytes: &bytes, extent: Extent::Fragment, listed: false };
+        let frame = Frame { offset: 0, bytes: &bytes, extent: Extent::Fragment, listed: false, joined: false };
         ENGINE.worker().record("x", frame, &mut emitted);
     }
 }
@@ -309,7 +311,7 @@ fn uuids(text: &str) -> BTreeSet<String> {
 fn uuids_of(text: &str, extent: Extent) -> BTreeSet<String> {
     let mut worker = ENGINE.worker();
     let mut emitted = Vec::new();
-    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent, listed: false };
+    let frame = Frame { offset: 0, bytes: text.as_bytes(), extent, listed: false, joined: false };
     worker.record("x", frame, &mut emitted);
     verdict(&mut worker, emitted).alerts.into_keys().collect()
 }
@@ -344,12 +346,257 @@ fn wrapping_does_not_change_ids() {
     assert!(alerting > 50);
 }
 
+/// The alerts of an input, read as the shell reads it: by lines, and from where it is not JSON lines through the framer.
+fn read(input: &str) -> (BTreeSet<String>, Tally) {
+    let mut worker = ENGINE.worker();
+    let mut emitted = Vec::new();
+    let origin = Origin { input: "x", offset: 0 };
+    if let Some(leaves) = worker.lines(origin, input.as_bytes(), &mut emitted) {
+        let mut framer = Framer::new(leaves as u64);
+        let mut judge = |frame: Frame<'_>| worker.record("x", frame, &mut emitted);
+        assert_eq!(framer.feed(&input.as_bytes()[leaves..], &mut judge), None);
+        framer.finish(&mut judge);
+    }
+    let tally = worker.take_tally();
+    (verdict(&mut worker, emitted).alerts.into_keys().collect(), tally)
+}
+
+/// One event over several lines, as container runtimes write what is too long for them.
+#[test]
+fn what_a_runtime_split_is_one_event() {
+    for line in EVENTS.iter().step_by(11) {
+        let pieces: Vec<_> =
+            line.as_bytes().chunks(line.len().div_ceil(3)).map(String::from_utf8_lossy).collect();
+        let cri = |(place, piece)| {
+            format!(
+                "2026-03-01T10:00:00.1Z stdout {} {piece}\n",
+                if place + 1 < pieces.len() { "P" } else { "F" }
+            )
+        };
+        let docker = |(place, piece)| {
+            let end = if place + 1 < pieces.len() { "" } else { "\n" };
+            serde_json::json!({"log": format!("{piece}{end}"), "stream": "stdout"}).to_string() + "\n"
+        };
+        let split: [String; 2] =
+            [pieces.iter().enumerate().map(cri).collect(), pieces.iter().enumerate().map(docker).collect()];
+        for split in split {
+            let before = "2026-03-01T10:00:00.1Z stderr F E0301 a text\n";
+            let (found, tally) = read(&[before, &split, &format!("{line}\n"), &split].concat());
+            assert_eq!(found, uuids(line), "{split}");
+            assert_eq!((tally.bad, tally.partial, tally.records()), (1, 0, 4), "{split}");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_never_ended_is_judged_as_what_there_is() {
+    let cut = GOOD.find("responseStatus").unwrap();
+    let line = format!("2026-03-01T10:00:00.1Z stdout P {}\n", &GOOD[..cut]);
+    let (found, tally) = read(&line);
+    assert!(found.iter().any(|alert| alert.starts_with("integrity/partial-event")), "{found:?}");
+    assert_eq!((tally.partial, tally.formats.get(&Format::AuditCarried)), (1, Some(&1)));
+    // A writer that was stopped in the midst of a line and started again.
+    let (found, _) =
+        read(&format!("{line}2026-03-01T10:00:00.1Z stdout P {GOOD}\n2026-03-01T10:00:00.1Z stdout F  \n"));
+    assert!(uuids(GOOD).is_subset(&found), "{found:?}");
+}
+
+/// Records, bad ones, and those judged although damaged.
+fn counts(input: &str) -> (u64, u64, u64) {
+    let (_, tally) = read(input);
+    (tally.records(), tally.bad, tally.partial)
+}
+
+#[test]
+fn a_record_counts_once() {
+    let torn = &GOOD[..GOOD.len() - 20];
+    assert_eq!(counts(&format!("{torn}\n{GOOD}\n")), (2, 0, 1));
+    assert_eq!(counts(&format!("{GOOD} {torn}\n{GOOD}\n")), (3, 0, 1));
+    assert_eq!(counts(&format!("{{\"x\":\n{GOOD}\n")), (2, 1, 0));
+    assert_eq!(counts(&format!("{{\"schema\":\"lapwing/v1\",\n{GOOD}\n")), (2, 1, 0));
+    // A list that ends in an item, and one that ends between two.
+    assert_eq!(counts(&format!("{{\"items\":[{GOOD},{torn}")), (2, 0, 1));
+    assert_eq!(counts(&format!("{{\"items\":[{GOOD},")), (2, 1, 0));
+    assert_eq!(counts(&format!("[{GOOD}")), (2, 1, 0));
+    assert_eq!(counts("["), (1, 1, 0));
+    let carried = serde_json::json!({"message": format!("[{GOOD},")});
+    assert_eq!(counts(&carried.to_string()), (2, 1, 0));
+    // Items in the first column of an indented list are no damage.
+    let list = format!("{{\n  \"kind\": \"EventList\",\n  \"items\": [\n{GOOD},\n{GOOD}\n  ]\n}}\n");
+    assert_eq!(counts(&list), (2, 0, 0));
+}
+
+/// NULs are what a crash leaves of a file: nobody knows what stood there.
+#[test]
+fn holes_are_counted() {
+    let nuls = |count: usize| "\0".repeat(count);
+    for (input, expected) in [
+        (format!("{GOOD}\n{GOOD}\n"), 0),
+        (format!("{}{GOOD}\n", nuls(100)), 100),
+        (format!("{GOOD}{}\n{GOOD}\n", nuls(3)), 3),
+        (format!("{GOOD}\n{}", nuls(4096)), 4096),
+        (format!("{}{}{GOOD}\n", &GOOD[..100], nuls(4096)), 4096),
+        (format!("{{\n{}", nuls(20 << 20)), 20 << 20),
+    ] {
+        assert_eq!(read(&input).1.nuls, expected);
+    }
+}
+
+/// The first alert on a record.
+fn first_alert(record: &str) -> Alert {
+    let mut emitted = Vec::new();
+    let mut worker = ENGINE.worker();
+    assert_eq!(worker.lines(Origin { input: "x", offset: 0 }, record.as_bytes(), &mut emitted), None);
+    let alert = emitted.into_iter().find_map(|one| match one {
+        Emitted::Alert(found) => Some(found.alert),
+        Emitted::Step(_) => None,
+    });
+    alert.unwrap_or_else(|| panic!("no alert on {record}"))
+}
+
+#[test]
+fn falco_says_the_time_in_two_places() {
+    let alert = |time: &str, fields: &str| {
+        first_alert(&format!(
+            r#"{{"rule":"Terminal shell in container","priority":"Notice",{time}"output_fields":{{{fields}}}}}"#
+        ))
+    };
+    let expected = "2026-03-01T10:00:00.123456789Z";
+    for (time, fields) in [
+        (r#""time":"2026-03-01T10:00:00.123456789Z","#, r#""evt.time":1"#),
+        ("", r#""evt.time":1772359200123456789"#),
+        (r#""time":"10:00","#, r#""evt.time":"1772359200123456789""#),
+        (r#""time":null,"#, r#""evt.time.iso8601":"2026-03-01T10:00:00.123456789+0000","evt.time":null"#),
+        ("", r#""evt.time.iso8601":1772359200123456789"#),
+    ] {
+        let alert = alert(time, fields);
+        assert_eq!((alert.time.as_str(), alert.partial), (expected, None), "{time} {fields}");
+    }
+    let alert = alert("", r#""evt.time":"10:00:00.123456789""#);
+    assert_eq!((alert.time.as_str(), alert.partial), ("1970-01-01T00:00:00.000000000Z", Some(true)));
+}
+
+#[test]
+fn an_event_without_a_time_is_partial_and_covers_none() {
+    let untimed = GOOD.replace("Timestamp\"", "Stamp\"");
+    assert_eq!(first_alert(&untimed).partial, Some(true));
+    assert_eq!(first_alert(GOOD).partial, None);
+    let (_, tally) = read(&untimed);
+    assert_eq!((tally.missing_time, tally.minutes.len()), (1, 0));
+}
+
+/// What is of a wrong type is unknown, not absent.
+#[test]
+fn values_of_a_wrong_type_are_damage() {
+    for (value, odd) in [
+        ("\"verb\":\"list\"", "\"verb\":5"),
+        ("\"user\":{\"username\":\"dana\",\"groups\":[\"system:authenticated\"]}", "\"user\":[]"),
+        ("\"resource\":\"secrets\"", "\"resource\":[\"secrets\"]"),
+        ("\"responseStatus\":{\"code\":200}", "\"responseStatus\":200"),
+    ] {
+        let event = GOOD.replace(value, odd);
+        assert_ne!(event, GOOD);
+        let (found, tally) = read(&event);
+        assert!(found.iter().any(|alert| alert.starts_with("integrity/partial-event")), "{odd}: {found:?}");
+        assert_eq!((tally.records(), tally.partial), (1, 1), "{odd}");
+    }
+    let null = GOOD.replace("\"sourceIPs\"", "\"impersonatedUser\":null,\"sourceIPs\"");
+    assert_eq!((uuids(&null), counts(&null)), (uuids(GOOD), (1, 0, 0)));
+    let falco = r#"{"rule":"Terminal shell in container","priority":2,"output_fields":{},"time":"2026-03-01T10:00:00Z"}"#;
+    assert_eq!(counts(falco), (1, 0, 1));
+}
+
+/// One reader takes the first value, the next the last.
+#[test]
+fn a_key_that_stands_twice_is_told() {
+    for (twice, keys) in [
+        (GOOD.replace("\"verb\":", "\"verb\":\"get\",\"verb\":"), "verb"),
+        (
+            GOOD.replace("\"user\":", "\"User\":{},\"\\u0075ser\":")
+                .replace("\"kind\"", "\"level\":1,\"kind\""),
+            "level, user",
+        ),
+        // Not judged for its stage, but told all the same.
+        (GOOD.replace("\"ResponseComplete\"", "\"RequestReceived\",\"verb\":\"x\""), "verb"),
+    ] {
+        let mut emitted = Vec::new();
+        ENGINE.worker().lines(Origin { input: "x", offset: 0 }, twice.as_bytes(), &mut emitted);
+        let told: Vec<_> = emitted
+            .iter()
+            .filter_map(|one| match one {
+                Emitted::Alert(found) if found.alert.detector == "integrity/duplicate-key" => {
+                    Some(&found.alert)
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told.len(), 1, "{twice}");
+        assert_eq!(told[0].output_fields["keys"], keys);
+        assert_eq!(ENGINE.detectors().iter().filter(|d| d.name == told[0].detector).count(), 1);
+    }
+    assert!(!uuids(GOOD).iter().any(|alert| alert.starts_with("integrity/")));
+}
+
+/// Which of them another reader takes is not known, so none may hide.
+#[test]
+fn all_items_of_a_list_are_judged() {
+    let other = GOOD.replace("secrets", "nodes");
+    for (first, second) in [("items", "Items"), ("Items", "items"), ("items", "items"), ("ITEMS", "items")] {
+        let list = format!("{{\"{first}\":[{GOOD},{other}],\"{second}\":[{other}],\"items\":0}}");
+        assert_eq!(counts(&list), (3, 0, 0), "{list}");
+        assert_eq!(counts(&list.replace("],", "],\n ")), (3, 0, 0), "{list}");
+    }
+}
+
+#[test]
+fn the_member_that_holds_a_record_is_the_carrier() {
+    let expected = uuids(GOOD);
+    for log in ["{}", "{\"ts\":1}", "[]", "2 pods", "\\u0020text"] {
+        let both = serde_json::json!({"log": log, "message": GOOD, "event": {"kind": "event"}});
+        assert_eq!(uuids(&both.to_string()), expected, "{log}");
+        assert_eq!(counts(&both.to_string()), (1, 0, 0), "{log}");
+    }
+    // The first one counts if several do.
+    let both = serde_json::json!({"log": GOOD, "message": GOOD});
+    assert_eq!(counts(&both.to_string()), (1, 0, 0));
+    let escaped = serde_json::to_string(GOOD).unwrap().replace('{', "\\u007b");
+    assert_eq!(uuids(&format!("{{\"message\":{escaped}}}")), expected, "{escaped}");
+    assert_eq!(uuids(&format!("{{\"message\":\"\\n{}}}", &escaped[1..])), expected);
+}
+
+/// What lies whole in the head of an oversize carrier is whole; one alert says that the rest is lost.
+#[test]
+fn a_list_in_an_oversize_carrier_loses_its_end_once() {
+    let items = vec![GOOD.replace("\"stage\"", "\"requestObject\":{},\"stage\""); 6].join(",");
+    for line in [
+        serde_json::json!({"message": format!("{{\"items\":[{items}]}}")}).to_string(),
+        format!("2026-03-01T10:00:00Z stdout F [{items}]"),
+    ] {
+        let tail = line.len() / 2;
+        let bytes = [&line[..tail], &line[line.len() - 100..]].concat();
+        let mut worker = ENGINE.worker();
+        let mut emitted = Vec::new();
+        let extent = Extent::Oversize { tail, length: 20 << 20 };
+        let frame = Frame { offset: 0, bytes: bytes.as_bytes(), extent, listed: false, joined: false };
+        worker.record("x", frame, &mut emitted);
+        let tally = worker.take_tally();
+        let alerts = verdict(&mut worker, emitted).alerts;
+        let partial = alerts.iter().filter(|(alert, _)| alert.starts_with("integrity/")).map(|(_, n)| n);
+        let found =
+            alerts.iter().filter(|(alert, _)| alert.starts_with("secret/cluster-wide-list")).map(|(_, n)| n);
+        assert_eq!((partial.sum::<usize>(), found.sum::<usize>()), (1, 2), "{alerts:?}");
+        assert_eq!((tally.records(), tally.partial + tally.bad), (3, 1));
+    }
+}
+
+/// An event as the API server writes it.
+const GOOD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+
 /// A torn record with a good one behind it on the same line, as a writer leaves it that was stopped and started again.
 #[test]
 fn what_follows_a_torn_record_is_judged() {
-    let good = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
-    let line = format!("{}{good}", &good[..150]);
-    let expected = uuids(good);
+    let line = format!("{}{GOOD}", &GOOD[..150]);
+    let expected = uuids(GOOD);
     assert!(expected.iter().any(|alert| alert.starts_with("secret/cluster-wide-list")));
     let found = uuids_of(&line, Extent::Fragment);
     assert!(expected.is_subset(&found), "{found:?}");

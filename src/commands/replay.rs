@@ -76,7 +76,8 @@ pub(super) fn threads(work: cli::Work) -> usize {
 
 /// How a replay ends. Interruption says that nothing else is known for sure.
 fn exit(report: &Report, typed: &cli::Replay, highest: Option<Level>) -> Exit {
-    let damaged = report.damaged.total + report.tally.bad + report.tally.partial > 0;
+    let tally = &report.tally;
+    let damaged = report.damaged.total + tally.bad + tally.partial + tally.nuls > 0;
     match typed {
         _ if report.interrupted => Exit::Interrupted,
         _ if report.unreadable.total > 0 || !recognized(report) => Exit::Input,

@@ -367,6 +367,9 @@ impl<'s, J: Judge> Hand<'s, J> {
     fn block(&mut self, mut stream: Box<Stream>) {
         self.plain = false;
         let cut = stream.cut(std::mem::take(&mut self.buffer), &self.scan.tuning);
+        if let Some(reason) = stream.refused.take() {
+            self.tell(Message::Unreadable(self.input, reason.to_string()));
+        }
         if let Some((offset, reason)) = stream.damage.take() {
             self.damaged(offset, reason);
         }

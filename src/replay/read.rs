@@ -278,6 +278,8 @@ pub(super) struct Stream {
     pub(super) offset: u64,
     /// Nothing comes after the carry.
     ended: bool,
+    /// Why what was decoded cannot be read.
+    pub(super) refused: Option<&'static str>,
     /// What is wrong with it, and the offset where that was met.
     pub(super) damage: Option<(u64, String)>,
     /// Bytes taken from disk since this was last asked.
@@ -330,6 +332,7 @@ impl Stream {
             carry: Vec::new(),
             offset: 0,
             ended: false,
+            refused: None,
             damage: None,
             taken,
         })
@@ -429,12 +432,12 @@ impl Stream {
                 return;
             }
             _ if !self.archive => return,
-            Container::Gzip | Container::Zstd => "an archive inside an archive isn't unpacked",
+            Container::Gzip | Container::Zstd => "an archive inside an archive, unpack the outer one first",
             Container::Foreign(reason) => reason,
         };
         text.clear();
         self.ended = true;
-        self.damage = Some((0, foreign.to_string()));
+        self.refused = Some(foreign);
     }
 
     /// Bytes taken from disk since the last call.

@@ -124,6 +124,7 @@ impl Summary<'_> {
             "skipped": notes(&report.skipped),
             "unreadable": notes(&report.unreadable),
             "damaged": notes(&report.damaged),
+            "nul_bytes": report.tally.nuls,
             "unrecognized": report.tally.samples.iter().map(sample).collect::<Vec<_>>(),
         })
     }
@@ -183,6 +184,9 @@ impl Summary<'_> {
             if count > 0 {
                 records.push(format!("{} {what}", text::thousands(count)));
             }
+        }
+        if report.tally.nuls > 0 {
+            records.push(format!("{} of NULs where records may have stood", text::bytes(report.tally.nuls)));
         }
         rows.row("Records", &records.join(", "))?;
         let formats = report.tally.formats.iter();

@@ -9,7 +9,9 @@ use std::path::Path;
 use detectors::alert::{Alert, Evidence};
 use detectors::engine::{Emitted, Extent, Origin};
 use detectors::event::frame::Frame;
+use detectors::event::pieces::Piece;
 use detectors::rules;
+use detectors::scan::Marks;
 use detectors::settings::Settings;
 use detectors::tally::Format;
 use proptest::prelude::*;
@@ -83,8 +85,11 @@ fn alert(input: &str, offset: u64, length: u64, text: &str) -> Alert {
     }
 }
 
-/// True if the line opens a value and does not close it.
+/// True if the line opens a value and does not close it, or goes on in another line.
 fn is_open(line: &[u8]) -> bool {
+    if Piece::of_cri(line).is_some_and(|piece| piece.begins(&mut Marks::new())) {
+        return true;
+    }
     let (mut depth, mut in_string, mut escaped) = (0, false, false);
     for byte in line {
         match (in_string, byte) {
@@ -211,6 +216,18 @@ fn lines(range: std::ops::Range<usize>) -> String {
     numbered("n", range)
 }
 
+/// Lines of a container, each split into that many pieces, of two streams that are interleaved.
+fn pieces(count: usize) -> String {
+    let piece = |place: usize, stream: &str| {
+        let (tag, text) = if place + 1 < count { ("P", "[") } else { ("F", "]") };
+        let text = if place == 0 { "[" } else { text };
+        format!("2026-03-01T10:00:00Z {stream} {tag} {text}\n")
+    };
+    (0..3)
+        .flat_map(|_| (0..count).flat_map(|place| [piece(place, "stdout"), piece(place, "stderr")]))
+        .collect()
+}
+
 /// Texts with everything that can happen to a file.
 fn texts() -> Vec<(&'static str, String)> {
     let long = format!("{{\"long\":\"{}\"}}\n", "x".repeat(300));
@@ -233,6 +250,8 @@ fn texts() -> Vec<(&'static str, String)> {
         ("bom", ["\u{feff}", &lines(0..50)].concat()),
         ("blank", "\n\n\n".repeat(100)),
         ("text", "no json here\n".repeat(50)),
+        ("pieces", [&lines(0..90), &*pieces(30), &lines(90..200), &*pieces(2), &lines(200..400)].concat()),
+        ("pieces-without-end", [&lines(0..20), "2026-03-01T10:00:00Z stdout P {\"a\":\n"].concat()),
         ("holes", [&lines(0..20), "{\"a\":\"", &"\0".repeat(500), &lines(20..200)].concat()),
     ]
 }
@@ -343,7 +362,7 @@ fn a_damaged_archive_yields_what_decodes() {
     assert!(report.contains("truncated archive"), "{report}");
     std::fs::write(&path, gzip(&gzip(b"{}"))).unwrap();
     let (emitted, report) = check(&[&path]);
-    assert!(emitted.is_empty() && report.contains("inside an archive isn't unpacked"), "{report}");
+    assert!(emitted.is_empty() && report.contains("unpack the outer one first"), "{report}");
 }
 
 #[test]
@@ -472,6 +491,8 @@ proptest! {
                 Just("{\n  \"a\": 1\n}\n".to_string()),
                 Just("{\"items\": [\n {\"i\":1},\n {\"i\":2}\n]}\n".to_string()),
                 Just("text\n".to_string()),
+                (2_usize..80).prop_map(pieces),
+                Just("2026-03-01T10:00:00Z stdout P x".to_string()),
                 Just("\0".repeat(20)),
                 "[\\[\\]{}\",:a \n\\\\]{0,20}",
             ],

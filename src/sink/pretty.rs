@@ -100,7 +100,7 @@ fn context(alert: &Alert) -> String {
     let cluster = alert.cluster.as_ref();
     parts.push(cluster.map_or_else(String::new, |cluster| format!("cluster {cluster}")));
     if alert.partial == Some(true) {
-        parts.push("damaged record".to_owned());
+        parts.push("incomplete record".to_owned());
     }
     if alert.approximate == Some(true) {
         parts.push("approximate".to_owned());

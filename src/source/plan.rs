@@ -125,7 +125,16 @@ impl Search {
     fn met(&mut self, path: &Path) {
         match fs::metadata(path) {
             Ok(metadata) => self.add(path, &metadata, false),
-            Err(error) => self.unreadable(path, reason(&error)),
+            Err(error) => self.lost(path, &error),
+        }
+    }
+
+    /// What was found and cannot be looked at. A link that leads nowhere holds nothing that could be read.
+    fn lost(&mut self, path: &Path, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound && path.is_symlink() {
+            self.skip(path, "a link to something that is not there");
+        } else {
+            self.unreadable(path, reason(error));
         }
     }
 
@@ -143,7 +152,7 @@ impl Search {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => ahead.extend(self.enter(&path, &metadata)),
                 Ok(metadata) => self.file(&path, &metadata, false),
-                Err(error) => self.unreadable(&path, reason(&error)),
+                Err(error) => self.lost(&path, &error),
             }
         }
     }
@@ -315,8 +324,15 @@ mod tests {
         check(
             &["a"],
             |root| symlink("nowhere", root.join("b")).unwrap(),
-            &["%/missing", "%"],
-            &["%/a", "fail %/missing: no such file or directory", "fail %/b: no such file or directory"],
+            &["%/missing", "%", "%/*", "%/b"],
+            &[
+                "%/a",
+                "skip %/b: a link to something that is not there",
+                "skip %/a: the same file as %/a",
+                "skip %/b: a link to something that is not there",
+                "fail %/missing: no such file or directory",
+                "fail %/b: no such file or directory",
+            ],
         );
     }
 

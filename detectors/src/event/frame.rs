@@ -3,8 +3,8 @@
 //! What counts as a record:
 //!
 //! - a value at the top, over any number of lines, several on a line, commas between them or not;
-//! - each item of a list, however long the list: a top-level array, or an object with a member `items` (or `Items`) that
-//!   is an array. Only items are framed one by one: what else such an object holds is passed over;
+//! - each item of a list, however long the list: a top-level array, or an object with members `items` (or `Items`) that
+//!   are arrays; if there are several, the items of all. Only items are framed one by one: what else such an object holds is passed over;
 //! - a line at the top that begins with no bracket, whole (text, or a log prefix with a value behind it), and a run of
 //!   NULs, which is what a crash leaves of a file.
 //!
@@ -16,13 +16,19 @@
 //! - a `{` in the first column, if the first line after the beginning of the value or list was indented;
 //! - eight NULs in a row.
 //!
+//! A list that is ended before its closing bracket, between two items, is told by an empty fragment. After a `{` in the
+//! first column between two items its closing bracket may still come: some writers indent everything but the items.
+//!
 //! A raw newline ends a string, because JSON allows none in it.
+//!
+//! Records that are pieces of a line, which a container runtime had split, are joined ([`super::pieces`]).
 //!
 //! Guarantees: every byte is looked at once; the frames are the same however the input is cut into blocks; no more than
 //! [`MAX_RECORD`] bytes are held, besides the head and the tail of a longer record. Brackets are counted, not matched.
 
 use memchr::{memchr, memchr3};
 
+use super::pieces::Joiner;
 use crate::engine::Extent;
 
 /// Records that are longer are framed as their head and their tail. This is the limit of one item, not of a list.
@@ -39,12 +45,15 @@ pub const TAIL: usize = 4 << 10;
 pub struct Frame<'a> {
     /// Where it begins in the input.
     pub offset: u64,
-    /// Its bytes, or its head and tail.
+    /// Its bytes, or its head and tail. None if all that is left of it is that a list was cut off between two items.
     pub bytes: &'a [u8],
     /// How much of it the bytes hold.
     pub extent: Extent,
     /// True for an item of a list.
     pub listed: bool,
+    /// True for what a container said in one line and its runtime had split: the bytes are the text alone, joined, and the
+    /// offset is that of the first piece.
+    pub joined: bool,
 }
 
 /// How many NULs in a row are a hole in the file and not just odd text.
@@ -60,6 +69,8 @@ pub struct Framer {
     /// Offset of the first byte of the block that is being fed.
     base: u64,
     place: Place,
+    /// The list that a `{` in the first column ended between two items, as long as its closing bracket may come.
+    left: Place,
     state: State,
     /// Where the record begins that `state` is about.
     start: u64,
@@ -83,14 +94,15 @@ pub struct Framer {
     /// How many NULs stand directly before `base`, counted up to [`HOLE`].
     nuls_before: usize,
     lines: Lines,
+    pieces: Joiner,
 }
 
 /// The limits, smaller in tests.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    record: usize,
-    head: usize,
-    tail: usize,
+pub(super) struct Limits {
+    pub(super) record: usize,
+    pub(super) head: usize,
+    pub(super) tail: usize,
 }
 
 /// What records lie in.
@@ -198,7 +210,7 @@ fn blank(byte: u8) -> bool {
 }
 
 impl Framer {
-    /// A framer of input that begins at `offset`, which is the start of a line.
+    /// A framer of input that begins at `offset`, which is the start of a line or, in a line, of a value.
     pub fn new(offset: u64) -> Self {
         Self::with_limits(offset, Limits { record: MAX_RECORD, head: HEAD, tail: TAIL })
     }
@@ -208,6 +220,7 @@ impl Framer {
             limits,
             base: offset,
             place: Place::Top,
+            left: Place::Top,
             state: State::Between,
             start: offset,
             depth: 0,
@@ -222,6 +235,7 @@ impl Framer {
             before: [0; KEY_LENGTH],
             nuls_before: 0,
             lines: Lines { streak: 0, from_top: true, any: false, not_before: u64::MAX },
+            pieces: Joiner::new(limits),
         }
     }
 
@@ -232,9 +246,9 @@ impl Framer {
         self
     }
 
-    /// How many bytes of an unfinished record are held.
+    /// How many bytes of unfinished records are held.
     pub fn held(&self) -> usize {
-        self.held.bytes.len()
+        self.held.bytes.len() + self.pieces.held()
     }
 
     /// Takes the next bytes of the input. Returns `None` when it took all of them; otherwise how many, at the start of a line
@@ -246,14 +260,14 @@ impl Framer {
             let edge = hole.map_or(block.len(), |end| end.saturating_sub(HOLE));
             let block_to_hole = &block[..edge];
             at = match self.state {
-                State::Between => self.between(block, at),
+                State::Between => self.between(block, at, emit),
                 State::Nuls => self.nuls(block, at, emit),
                 _ if at == edge => {
                     let end = hole.expect("the edge of a block is its end or a hole");
                     self.end_by_hole(block, end, emit);
                     end
                 }
-                State::Bracket => self.bracket(block_to_hole, at),
+                State::Bracket => self.bracket(block_to_hole, at, emit),
                 State::Value | State::Rest => self.value(block_to_hole, at, emit),
                 State::Text => self.text(block_to_hole, at, emit),
             };
@@ -261,7 +275,9 @@ impl Framer {
                 hole = self.next_hole(block, at);
             }
             let settled = self.lines.streak >= SETTLED && self.base + at as u64 >= self.lines.not_before;
-            if settled && self.line_begins && self.state == State::Between && self.place == Place::Top {
+            let between = self.state == State::Between && self.place == Place::Top && !self.pieces.is_open();
+            if settled && self.line_begins && between {
+                self.end_left_list(self.base + at as u64, emit);
                 return Some(at);
             }
         }
@@ -291,15 +307,22 @@ impl Framer {
             State::Value | State::Rest if self.line_is_record() => self.end_by_line(&[], emit),
             State::Value | State::Bracket => self.emit(&[], self.start, self.base, Extent::Fragment, emit),
             State::Text | State::Nuls => self.emit(&[], self.start, self.base, Extent::Whole, emit),
-            State::Between | State::Rest => {}
+            State::Rest => self.cut_list(self.base, emit),
+            State::Between => {}
         }
+        if matches!(self.state, State::Between | State::Nuls) && self.place != Place::Top {
+            self.cut_list(self.base, emit);
+        }
+        self.end_left_list(self.base, emit);
         self.reset();
+        self.pieces.finish(emit);
     }
 
     /// Moves past blanks and commas to the next record or the end of the list.
-    fn between(&mut self, block: &[u8], at: usize) -> usize {
+    fn between(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
         if self.starts_anew(block[at]) {
-            self.place = Place::Top;
+            self.end_left_list(self.base + at as u64, emit);
+            self.left = std::mem::replace(&mut self.place, Place::Top);
         }
         self.line_begins = false;
         match block[at] {
@@ -313,6 +336,10 @@ impl Framer {
                 self.in_string = true;
             }
             b'}' | b']' if self.place != Place::Top => self.end_list(),
+            b']' if self.left != Place::Top => {
+                self.place = std::mem::replace(&mut self.left, Place::Top);
+                self.end_list();
+            }
             0 => self.begin(State::Nuls, at, 0),
             _ => self.begin(State::Text, at, 0),
         }
@@ -346,10 +373,11 @@ impl Framer {
     }
 
     /// Decides whether `[` opens a list or is just text (`[INFO] ready`).
-    fn bracket(&mut self, block: &[u8], at: usize) -> usize {
+    fn bracket(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
         match block[at] {
             byte if blank(byte) => return at + 1,
             b'{' | b'[' | b']' | b'"' | b'\n' => {
+                self.end_left_list(self.start, emit);
                 self.place = Place::Array;
                 self.state = State::Between;
                 self.held.clear();
@@ -393,6 +421,7 @@ impl Framer {
             if watch && self.watch(block[at], at) {
                 at += 1;
                 if self.state == State::Between {
+                    self.end_left_list(self.start, emit);
                     return at; // a list begins
                 }
                 continue;
@@ -468,7 +497,7 @@ impl Framer {
             let there = &self.before[here.len()..];
             name[..there.len()].copy_from_slice(there);
             name[there.len()..].copy_from_slice(here);
-            if matches!(&name, b"items" | b"Items") {
+            if name == *b"items" || (name[0] == b'I' && name.eq_ignore_ascii_case(b"items")) {
                 self.key = Key::Items;
             }
         }
@@ -548,6 +577,8 @@ impl Framer {
             let cut = closed - self.start > self.limits.record as u64;
             let extent = if cut { Extent::Oversize { tail: 0, length: 0 } } else { Extent::Fragment };
             self.emit(block, self.start, start - 1, extent, emit);
+        } else {
+            self.cut_list(start - 1, emit);
         }
         self.place = Place::Top;
         self.emit(block, start, closed, Extent::Whole, emit);
@@ -558,6 +589,8 @@ impl Framer {
     fn end_by_indentation(&mut self, block: &[u8], at: usize, emit: Sink<'_>) {
         if self.state == State::Value {
             self.emit(block, self.start, self.base + at as u64 - 1, Extent::Fragment, emit);
+        } else {
+            self.cut_list(self.base + at as u64 - 1, emit);
         }
         self.place = Place::Top;
         self.reset();
@@ -571,7 +604,8 @@ impl Framer {
             State::Value | State::Rest if self.line_is_record() => self.end_by_line(block, emit),
             State::Value => self.emit(block, self.start, hole, Extent::Fragment, emit),
             State::Text | State::Bracket => self.emit(block, self.start, hole, Extent::Whole, emit),
-            State::Between | State::Rest | State::Nuls => {}
+            State::Rest => self.cut_list(hole, emit),
+            State::Between | State::Nuls => {}
         }
         self.place = Place::Top;
         self.reset();
@@ -580,6 +614,19 @@ impl Framer {
         if hole < self.base {
             self.held.start = hole;
             self.held.bytes.resize((self.base - hole) as usize, 0);
+        }
+    }
+
+    /// The list around was not closed, and nothing else shows it.
+    fn cut_list(&mut self, offset: u64, emit: Sink<'_>) {
+        let cut = Frame { offset, bytes: &[], extent: Extent::Fragment, listed: false, joined: false };
+        self.pieces.take(cut, emit);
+    }
+
+    /// The closing bracket of the list that was left is not to come any more.
+    fn end_left_list(&mut self, offset: u64, emit: Sink<'_>) {
+        if std::mem::replace(&mut self.left, Place::Top) != Place::Top {
+            self.cut_list(offset, emit);
         }
     }
 
@@ -633,11 +680,12 @@ impl Framer {
         let oversize = length > record as u64 || matches!(extent, Extent::Oversize { .. });
         if !oversize || length <= (head + tail) as u64 {
             let extent = if oversize { Extent::Fragment } else { extent };
-            return emit(Frame { offset: from, bytes, extent, listed });
+            return self.pieces.take(Frame { offset: from, bytes, extent, listed, joined: false }, emit);
         }
         let mut joint = bytes[..head].to_vec();
         joint.extend_from_slice(&bytes[bytes.len() - tail..]);
-        emit(Frame { offset: from, bytes: &joint, extent: Extent::Oversize { tail: head, length }, listed });
+        let extent = Extent::Oversize { tail: head, length };
+        self.pieces.take(Frame { offset: from, bytes: &joint, extent, listed, joined: false }, emit);
     }
 
     /// Keeps what the next blocks will need of this one.

@@ -13,6 +13,7 @@ use crate::settings::Settings;
 
 pub mod frame;
 pub mod identity;
+pub mod pieces;
 pub mod record;
 pub mod time;
 
@@ -126,8 +127,12 @@ pub struct Damage {
     pub cut: bool,
     /// Missing or surplus punctuation.
     pub syntax: bool,
+    /// Values of a type that their keys do not have (`"verb": 5`), which are left out.
+    pub types: bool,
     /// Longer than the limit of one event; only its head and tail were read.
     pub oversize: bool,
+    /// Where in the document the head of an oversize record ends.
+    pub seam: u32,
 }
 
 impl Damage {
@@ -145,8 +150,20 @@ impl Damage {
             control: self.control | other.control,
             cut: self.cut | other.cut,
             syntax: self.syntax | other.syntax,
+            types: self.types | other.types,
             oversize: self.oversize | other.oversize,
+            seam: self.seam.max(other.seam),
         }
+    }
+
+    /// True if the writer wrote a key twice; what was cut may have run into the next record.
+    pub fn repeats_key(self) -> bool {
+        self.duplicate_key && !self.cut && !self.oversize
+    }
+
+    /// True if a key that is not there may have been.
+    pub fn hides_keys(self) -> bool {
+        self.cut || self.oversize || self.syntax || self.types
     }
 
     /// Short names of what is wrong, for integrity alerts and the summary.
@@ -157,6 +174,7 @@ impl Damage {
             (self.control, "control bytes"),
             (self.cut, "cut short"),
             (self.syntax, "broken syntax"),
+            (self.types, "wrong type"),
             (self.oversize, "oversize"),
         ]
         .into_iter()
@@ -175,6 +193,8 @@ pub struct Event<'a> {
     pub settings: &'a Settings,
     root: Node<'a>,
     end: Option<u32>,
+    /// Some value is not of the type that its key has in an event.
+    odd: bool,
     spans: [(u32, u32); TOP_COUNT],
     object_ref: OnceCell<ObjectSpans>,
     user: OnceCell<User<'a>>,
@@ -393,6 +413,47 @@ fn unusual(key: Key<'_>, names: &[&str]) -> Option<usize> {
     unusual.then(|| names.iter().position(|name| key.text().eq_ignore_ascii_case(name))).flatten()
 }
 
+/// What the values of an audit event's routing keys begin with. `null` stands for none.
+const AUDIT_TYPES: &[(Top, u8)] = &[
+    (Top::Level, b'"'),
+    (Top::AuditId, b'"'),
+    (Top::Stage, b'"'),
+    (Top::RequestUri, b'"'),
+    (Top::Verb, b'"'),
+    (Top::User, b'{'),
+    (Top::ImpersonatedUser, b'{'),
+    (Top::UserAgent, b'"'),
+    (Top::ObjectRef, b'{'),
+    (Top::ResponseStatus, b'{'),
+    (Top::Annotations, b'{'),
+];
+
+/// As [`AUDIT_TYPES`], of a Falco alert.
+const FALCO_TYPES: &[(Top, u8)] =
+    &[(Top::Rule, b'"'), (Top::Priority, b'"'), (Top::Source, b'"'), (Top::OutputFields, b'{')];
+
+/// What the value of each key begins with, or zero, in [`Top`] order.
+static OPENINGS: [u8; TOP_COUNT] = {
+    let mut openings = [0; TOP_COUNT];
+    let mut at = 0;
+    while at < AUDIT_TYPES.len() {
+        openings[AUDIT_TYPES[at].0 as usize] = AUDIT_TYPES[at].1;
+        at += 1;
+    }
+    at = 0;
+    while at < FALCO_TYPES.len() {
+        openings[FALCO_TYPES[at].0 as usize] = FALCO_TYPES[at].1;
+        at += 1;
+    }
+    openings
+};
+
+/// True if the value begins so, or if anything will do, or if the document ends before it.
+#[inline]
+fn begins_with(node: Node<'_>, opening: u8) -> bool {
+    opening == 0 || node.doc().bytes().get(node.start() as usize).is_none_or(|first| *first == opening)
+}
+
 impl<'a> Event<'a> {
     /// Notes where the known members of `root` lie. The stream is audit until [`record`] says otherwise.
     pub fn skim(root: Node<'a>, settings: &'a Settings) -> Event<'a> {
@@ -408,6 +469,7 @@ impl<'a> Event<'a> {
             settings,
             root,
             end: None,
+            odd: false,
             spans: [(0, 0); TOP_COUNT],
             object_ref: OnceCell::new(),
             user: OnceCell::new(),
@@ -438,11 +500,51 @@ impl<'a> Event<'a> {
                 },
             };
             self.damage.duplicate_key |= self.spans[index].1 != 0;
+            self.odd |= !begins_with(value, OPENINGS[index]);
             self.spans[index] = (value.start(), value.end());
         }
         self.damage.syntax = members.damaged();
         self.end = members.end();
         self.damage.cut = self.end.is_none();
+    }
+
+    /// Leaves out values of a wrong type: what a key of the event's stream says in a foreign tongue is unknown, not absent.
+    pub fn discard_wrong_types(&mut self) {
+        if self.odd {
+            self.discard_odd();
+        }
+        if self.stream == Stream::Audit {
+            let mut object = ObjectSpans::of(self.node(Top::ObjectRef));
+            for span in &mut object.0 {
+                if self.at(*span).is_some_and(|node| !begins_with(node, b'"') && !node.is_null()) {
+                    (*span, self.damage.types) = ((0, 0), true);
+                }
+            }
+            self.object_ref = OnceCell::from(object);
+        }
+    }
+
+    #[cold]
+    fn discard_odd(&mut self) {
+        let keys = match self.stream {
+            Stream::Audit => AUDIT_TYPES,
+            Stream::Falco => FALCO_TYPES,
+        };
+        for (key, opening) in keys {
+            if self.node(*key).is_some_and(|node| !begins_with(node, *opening) && !node.is_null()) {
+                (self.spans[*key as usize], self.damage.types) = ((0, 0), true);
+            }
+        }
+    }
+
+    /// The known keys that stand more than once.
+    pub fn repeated(&self) -> Vec<&'static str> {
+        let keys = (0..TOP_COUNT).filter(|index| self.spans[*index].1 != 0).map(|index| TOP_NAMES[index]);
+        keys.filter(|name| {
+            let named = |key: Key<'_>| key.is(name) || unusual(key, &[name]).is_some();
+            self.root.members().filter(|(key, _)| named(*key)).count() > 1
+        })
+        .collect()
     }
 
     /// Parsed bodies and commands that several facts share.
@@ -477,6 +579,15 @@ impl<'a> Event<'a> {
         (end != 0).then(|| self.root.doc().node_at(start, end))
     }
 
+    /// All values of a top-level key, if it stands there more than once: as Go's decoder finds them, `Items` is one, too.
+    pub fn every(&self, key: Top) -> impl Iterator<Item = Node<'a>> {
+        let named = move |name: Key<'_>| match top_named(name.raw()) {
+            Some(top) => top == key,
+            None => unusual(name, &[TOP_NAMES[key as usize]]).is_some(),
+        };
+        self.root.members().filter(move |(name, _)| named(*name)).map(|(_, value)| value)
+    }
+
     /// True if the key is there (even as `null`).
     #[inline]
     pub fn has(&self, key: Top) -> bool {
@@ -509,6 +620,11 @@ impl<'a> Event<'a> {
     pub fn impersonated(&self) -> Option<User<'a>> {
         let node = self.node(Top::ImpersonatedUser)?;
         (!node.is_null()).then(|| User::of(Some(node)))
+    }
+
+    /// True if the API server took the bodies out because the event was too large for its backend.
+    pub fn truncated(&self) -> bool {
+        self.annotation("audit.k8s.io/truncated").and_then(Node::text).is_some_and(|text| text == "true")
     }
 
     /// An annotation by its full key.

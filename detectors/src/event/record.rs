@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Event, Top};
-use crate::scan::Kind;
+use super::{Event, Top, pieces};
+use crate::scan::{Kind, Node};
 
 /// What a JSON object turns out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,17 +12,17 @@ pub enum Nature {
     Audit,
     /// A Falco alert.
     Falco,
-    /// A list whose `items` may be events.
+    /// A list whose `items` may be events. A decoder takes one of several `items`; we look at all, so that none is hidden.
     List,
-    /// An object that carries a record in one of its members, as text or as an object.
-    Carrier(Top),
+    /// An object that may carry a record in one of its members ([`carriers`]), as text or as an object.
+    Carrier,
     /// One of our own alerts.
     LapwingAlert,
     /// Something else.
     Unknown,
 }
 
-/// Members that carry a record as text, in the order in which they are tried.
+/// The names of members that carry a record.
 const CARRIERS: [Top; 5] = [Top::Log, Top::Message, Top::Raw, Top::Line, Top::EventText];
 
 /// Decides what a skimmed object is.
@@ -36,10 +36,28 @@ pub fn nature(event: &Event<'_>) -> Nature {
     if event.has(Top::Rule) && (event.has(Top::Priority) || event.has(Top::OutputFields)) {
         return Nature::Falco;
     }
-    if event.node(Top::Items).is_some_and(|items| items.kind() == Kind::Array) {
+    if lists(event).next().is_some() {
         return Nature::List;
     }
-    CARRIERS.into_iter().find(|key| carries(event, *key)).map_or(Nature::Unknown, Nature::Carrier)
+    if carriers(event).next().is_some() { Nature::Carrier } else { Nature::Unknown }
+}
+
+impl Nature {
+    /// True for what is looked for inside a carrier.
+    pub fn is_record(self) -> bool {
+        !matches!(self, Nature::Carrier | Nature::Unknown)
+    }
+}
+
+/// The lists of a list object.
+pub fn lists<'a>(event: &Event<'a>) -> impl Iterator<Item = Node<'a>> {
+    let there = event.has(Top::Items).then(|| event.every(Top::Items));
+    there.into_iter().flatten().filter(|items| items.kind() == Kind::Array)
+}
+
+/// The members that may carry a record, in the order in which they are tried.
+pub fn carriers<'a>(event: &Event<'a>) -> impl Iterator<Item = Node<'a>> {
+    CARRIERS.into_iter().filter_map(|key| event.node(key).filter(|node| may_carry(*node, key)))
 }
 
 /// An audit event shows itself by its id or, when that was lost, by who did what.
@@ -50,17 +68,15 @@ fn is_audit(event: &Event<'_>) -> bool {
         || (event.has(Top::RequestUri) && event.has(Top::Stage))
 }
 
-fn carries(event: &Event<'_>, key: Top) -> bool {
-    match event.node(key) {
-        Some(node) => match node.kind() {
-            Kind::Object => key == Top::EventText,
-            Kind::String => {
-                let inside = node.raw().get(1..).unwrap_or_default();
-                matches!(trim(inside).first(), Some(b'{' | b'[' | b'0'..=b'9'))
-            }
-            _ => false,
-        },
-        None => false,
+fn may_carry(node: Node<'_>, key: Top) -> bool {
+    match node.kind() {
+        Kind::Object => key == Top::EventText,
+        Kind::String => {
+            let inside = node.raw().get(1..).unwrap_or_default();
+            // An escape may stand for a blank or a bracket.
+            matches!(trim(inside).first(), Some(b'{' | b'[' | b'\\' | b'0'..=b'9'))
+        }
+        _ => false,
     }
 }
 
@@ -69,20 +85,11 @@ pub fn payload(text: &[u8]) -> Option<&[u8]> {
     let text = trim(text);
     match text.first()? {
         b'{' | b'[' => Some(text),
-        b'0'..=b'9' => cri(text),
+        b'0'..=b'9' => {
+            pieces::cri_text(text).map(trim).filter(|text| matches!(text.first(), Some(b'{' | b'[')))
+        }
         _ => None,
     }
-}
-
-/// What follows the prefix of a CRI log line: `2026-03-01T10:00:00.1Z stdout F {...}`.
-fn cri(line: &[u8]) -> Option<&[u8]> {
-    let mut words = line.splitn(4, |b| *b == b' ');
-    let (time, stream, flag, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);
-    let prefixed = time.contains(&b'T')
-        && matches!(stream, b"stdout" | b"stderr")
-        && matches!(flag.first(), Some(b'F' | b'P'));
-    let rest = trim(rest);
-    (prefixed && matches!(rest.first(), Some(b'{' | b'['))).then_some(rest)
 }
 
 /// Cuts blanks, NULs (holes left by truncation) and byte order marks from the ends.

@@ -29,7 +29,9 @@ impl Clock {
     pub fn parse(&mut self, text: &[u8]) -> Option<Nanos> {
         self.parse_utc(text).or_else(|| {
             let text = std::str::from_utf8(text).ok()?;
-            DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
+            // Falco's form of ISO 8601 has no colon in the zone.
+            let utc = text.strip_suffix("+0000").map(|local| format!("{local}Z"));
+            DateTime::parse_from_rfc3339(utc.as_deref().unwrap_or(text)).ok()?.timestamp_nanos_opt()
         })
     }
 
@@ -113,6 +115,7 @@ mod tests {
             ("2026-03-01T10:00:00Z", Some(1_772_359_200 * SECOND)),
             ("2026-03-01T10:00:00.5Z", Some(1_772_359_200 * SECOND + SECOND / 2)),
             ("2026-03-01T11:00:00+01:00", Some(1_772_359_200 * SECOND)),
+            ("2026-03-01T10:00:00.5+0000", Some(1_772_359_200 * SECOND + SECOND / 2)),
             ("2026-02-30T10:00:00Z", None),
             ("2026-02-29T10:00:00Z", None),
             ("2024-02-29T00:00:00Z", Some(1_709_164_800 * SECOND)),

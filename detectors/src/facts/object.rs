@@ -65,14 +65,9 @@ pub(super) fn object<'e, 'a>(event: &'e Event<'a>) -> Result<&'e View<'a>, Value
     }
 }
 
-/// Whether the API server took the bodies out because the event was too large for the audit backend.
-pub(super) fn truncated(event: &Event<'_>) -> bool {
-    text(event.annotation("audit.k8s.io/truncated")).is_some_and(|value| value == "true")
-}
-
 /// `responseObject`, unless it is no such object; else `requestObject` of a create or update; else the patch.
 fn select<'a>(event: &Event<'a>, shape: &Shape<'_>) -> Body<'a> {
-    if truncated(event) || event.damage.oversize {
+    if event.truncated() || event.damage.oversize {
         return Body::Unknown;
     }
     let stored = event.node(Top::ResponseObject).filter(|node| node.kind() == Kind::Object);

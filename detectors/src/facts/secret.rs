@@ -239,7 +239,7 @@ fn psa_level<'a>(event: &Event<'a>) -> Value<'a> {
 
 fn truncated<'a>(event: &Event<'a>) -> Value<'a> {
     match noted(event, "audit.k8s.io/truncated") {
-        Tri::True if sees_rest(event) => Value::Bool(object::truncated(event)),
+        Tri::True if sees_rest(event) => Value::Bool(event.truncated()),
         Tri::True | Tri::Unknown => Value::Unknown,
         Tri::False => Value::Bool(false),
     }

@@ -87,7 +87,7 @@ pub(super) fn text(node: Option<Node<'_>>) -> Option<Cow<'_, str>> {
 /// the routing keys tell only that there is some.
 pub(super) fn missing<'a>(event: &Event<'a>) -> Value<'a> {
     let damage = event.damage;
-    let lost = damage.cut || damage.oversize || damage.syntax || (damage.any() && !sees_rest(event));
+    let lost = damage.hides_keys() || (damage.any() && !sees_rest(event));
     if lost { Value::Unknown } else { Value::Absent }
 }
 

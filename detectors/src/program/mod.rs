@@ -27,7 +27,6 @@ mod text;
 
 pub use explain::Trace;
 pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
-pub(crate) use path::truncated;
 pub use path::{Path, TOP_KEYS};
 pub use template::Template;
 pub(crate) use template::{Hole, holes};

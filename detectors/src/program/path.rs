@@ -5,7 +5,7 @@
 //! exactly at first; if that finds nothing, without regard to case, and with `_` in the path standing for `.` in the key,
 //! because Elasticsearch writes such keys so.
 
-use crate::event::{Event, Top};
+use crate::event::{Damage, Event, Top};
 use crate::facts::Parts;
 use crate::scan::{Key, Kind, Node};
 use crate::value::Value;
@@ -158,8 +158,7 @@ impl Path {
             return if partial { Value::Unknown } else { self.missing(event) };
         }
         if list || partial {
-            // Between head and tail of an oversize record anything may be missing.
-            return Value::list_of(members, partial || event.damage.oversize);
+            return Value::list_of(members, partial || self.may_lack_middle(event));
         }
         members.swap_remove(0)
     }
@@ -231,10 +230,18 @@ impl Path {
         if self.may_hide(event) { Value::Unknown } else { Value::Absent }
     }
 
+    /// True if something may be missing between head and tail of an oversize record: anything, outside a value that lies
+    /// whole in the head.
+    fn may_lack_middle(&self, event: &Event<'_>) -> bool {
+        let Damage { oversize, seam, .. } = event.damage;
+        let top = || self.top.and_then(|(top, _)| event.node(top));
+        oversize && top().is_none_or(|node| node.end() > seam)
+    }
+
     /// True if the event may have held more than it shows.
     fn may_hide(&self, event: &Event<'_>) -> bool {
         let damage = event.damage;
-        if damage.cut || damage.oversize {
+        if damage.cut || damage.types || self.may_lack_middle(event) {
             return true;
         }
         let levels: &[&[u8]] = match self.top {
@@ -244,7 +251,7 @@ impl Path {
         };
         let there = self.top.is_some_and(|(top, _)| event.has(top));
         let logged = there || event.raw(Top::Level).is_some_and(|level| levels.contains(&level));
-        !logged || damage.syntax || truncated(event)
+        !logged || damage.syntax || event.truncated()
     }
 }
 
@@ -256,11 +263,6 @@ fn opening(text: &str) -> Option<usize> {
 /// A part of a path with its escaped brackets as they are in the key.
 fn literal(text: &str) -> String {
     text.replace("\\[", "[").replace("\\]", "]")
-}
-
-/// True if the API server cut the bodies off because the event was too large.
-pub(crate) fn truncated(event: &Event<'_>) -> bool {
-    event.annotation("audit.k8s.io/truncated").is_some_and(|node| node.str_raw() == Some(b"true"))
 }
 
 /// True if an object may have held members that a walk does not show.
@@ -361,7 +363,7 @@ fn scalar(node: Node<'_>) -> Option<Value<'_>> {
 /// look at what was logged.
 pub(super) fn keywords<'a>(event: &Event<'a>) -> Value<'a> {
     let mut members = Vec::new();
-    let mut partial = event.damage.cut || event.damage.oversize || event.damage.syntax || truncated(event);
+    let mut partial = event.damage.cut || event.damage.oversize || event.damage.syntax || event.truncated();
     let mut open = vec![event.root()];
     while let Some(node) = open.pop() {
         match node.kind() {
@@ -399,5 +401,32 @@ fn parts_of(path: &str) -> (Parts, Parts) {
         _ if path.starts_with("user.") || path.starts_with("impersonateduser.") => one(Parts::USER),
         _ if path.starts_with("annotations.") => (Parts::REST, Parts::NOTES),
         _ => one(Parts::REST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::{Doc, Marks};
+    use crate::settings::Settings;
+
+    #[test]
+    fn what_lies_whole_in_the_head_of_an_oversize_record_is_whole() {
+        let head = r#"{"user":{"groups":["a","b"]},"objectRef":{"name":"x"},"requestObject":{"l":["c","#;
+        let record = format!(r#"{head}"d"]}},"annotations":{{"k":"v"}}}}"#);
+        let (settings, mut marks) = (Settings::default(), Marks::new());
+        marks.mark(record.as_bytes());
+        let mut event = Event::skim(Doc::new(record.as_bytes(), &marks).root().unwrap(), &settings);
+        (event.damage.oversize, event.damage.seam) = (true, head.len() as u32);
+        let value = |path: &str| Path::new(path).value(&event);
+        let list = |members: [&'static str; 2], partial| {
+            Value::list_of(members.into_iter().map(Value::text).collect(), partial)
+        };
+        assert_eq!(value("user.groups"), list(["a", "b"], false));
+        assert_eq!(value("requestObject.l"), list(["c", "d"], true));
+        assert_eq!(value("objectRef.namespace"), Value::Absent);
+        for unknown in ["requestObject.x", "annotations.x", "sourceIPs"] {
+            assert_eq!(value(unknown), Value::Unknown, "{unknown}");
+        }
     }
 }

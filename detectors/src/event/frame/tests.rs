@@ -15,7 +15,7 @@ const SMALL: Limits = Limits { record: 64, head: 16, tail: 8 };
 fn frames(blocks: &[&[u8]], limits: Limits) -> Vec<Record> {
     let mut records = Vec::new();
     let mut emit = |frame: Frame<'_>| {
-        let Frame { offset, bytes, extent, listed } = frame;
+        let Frame { offset, bytes, extent, listed, joined: _ } = frame;
         records.push(Record { offset, bytes: bytes.to_vec(), extent, listed });
     };
     let mut framer = Framer::with_limits(0, limits);
@@ -87,6 +87,7 @@ fn lists_are_streamed() {
     );
     check("{\n \"Items\" : \n [\n  {\n  }\n ]\n}\n{}", &["-{\n  }", "{}"]);
     check("{\"items\":{\"a\":1}}{\"itemz\":[1]}", &["{\"items\":{\"a\":1}}", "{\"itemz\":[1]}"]);
+    check("{\"items\":[1],\"Items\":[2],\"ITEMS\":[{}]}", &["-1", "-2", "-{}"]);
     check("{\"a\":{\"items\":[1]}}", &["{\"a\":{\"items\":[1]}}"]);
     check("{\"a\":\"items\",\"b\":[1]}", &["{\"a\":\"items\",\"b\":[1]}"]);
 }
@@ -110,19 +111,36 @@ fn torn_lists() {
         &["-{\"a\":1}", "-~{\"b\":{", "{\"c\":3}", "{\"d\":4}"],
     );
     check("{\"items\":[{\"a\":1},{\"b\":\n{\"c\":3}\n", &["-{\"a\":1}", "-~{\"b\":", "{\"c\":3}"]);
-    check("{\"items\":[{\"a\":1}],\"x\n{\"c\":3}\n", &["-{\"a\":1}", "{\"c\":3}"]);
-    check("[{\"a\":1},", &["-{\"a\":1}"]);
+    check("{\"items\":[{\"a\":1}],\"x\n{\"c\":3}\n", &["-{\"a\":1}", "~", "{\"c\":3}"]);
+    check("[{\"a\":1},", &["-{\"a\":1}", "~"]);
     check("[{\"a\":1},{\"b\"", &["-{\"a\":1}", "-~{\"b\""]);
 }
 
 #[test]
 fn a_bracket_in_the_first_column_ends_indented_values() {
     check("{\n  \"a\": [\n    1,\n{\n  \"b\": 2\n}\n", &["~{\n  \"a\": [\n    1,", "{\n  \"b\": 2\n}"]);
-    check("{\n \"items\": [\n  {\n  },\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}"]);
-    check("{\n \"items\": [\n  {\n  }],\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}"]);
+    check("{\n \"items\": [\n  {\n  },\n{\n \"b\": 2\n}", &["-{\n  }", "{\n \"b\": 2\n}", "~"]);
+    check("{\n \"items\": [\n  {\n  }],\n{\n \"b\": 2\n}", &["-{\n  }", "~", "{\n \"b\": 2\n}"]);
     // Without indentation nothing can be told.
     check("{\n\"a\":[\n{\n\"b\":2\n}\n]}", &["{\n\"a\":[\n{\n\"b\":2\n}\n]}"]);
     check("[\n{\n \"a\":1},\n{\n \"b\":2}\n]", &["-{\n \"a\":1}", "-{\n \"b\":2}"]);
+}
+
+/// Some writers indent everything but the items.
+#[test]
+fn items_in_the_first_column() {
+    check(
+        "{\n  \"items\": [\n{\"a\":1},\n{\"b\":2}\n  ],\n  \"kind\": \"EventList\"\n}\n{\"c\":3}",
+        &["{\"a\":1}", "{\"b\":2}", "{\"c\":3}"],
+    );
+    check(
+        "{\n \"items\": [\n{\n \"a\": 1\n},\n{\n \"b\": 2\n}\n]\n}\n",
+        &["{\n \"a\": 1\n}", "{\n \"b\": 2\n}"],
+    );
+    check("[\n  {},\n{\"a\":1}\n]\n{\"c\":3}", &["-{}", "{\"a\":1}", "{\"c\":3}"]);
+    // The closing bracket never comes.
+    check("[\n  {},\n{\"a\":1}\n[\n{\"b\":2}\n]", &["-{}", "{\"a\":1}", "~", "-{\"b\":2}"]);
+    check("[\n  {},\n{\"a\":1}\n{\"items\":[]}\n]", &["-{}", "{\"a\":1}", "~", "]"]);
 }
 
 #[test]
