@@ -15,7 +15,7 @@ use crate::facts::Needs;
 use crate::index::{self, Mask};
 use crate::integrity;
 use crate::level::Level;
-use crate::program::{Field, Memo, Template};
+use crate::program::{Field, Memo, Template, in_message};
 use crate::report::{self, Verdict};
 use crate::scan::Node;
 use crate::tally::Tally;
@@ -198,28 +198,23 @@ impl<'a> Case<'_, 'a> {
         };
         feed.builder.build(self.time.unwrap_or_default(), &shared.identity, &place, |field| {
             let value = self.engine.tests.value(feed.fields[field], self.event, memo);
-            match value.display() {
+            match report::cleaned(self.engine.tests.name(feed.fields[field]), value) {
                 text if text.is_empty() => Value::Absent,
-                text => {
-                    Value::Text(Cow::Owned(report::clean(self.engine.tests.name(feed.fields[field]), &text)))
-                }
+                text => Value::Text(Cow::Owned(text)),
             }
         })
     }
 
     fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
-        let tests = &self.engine.tests;
-        let shown = |field: Field, memo: &mut Memo<'a>| {
-            report::clean(tests.name(field), &tests.value(field, self.event, memo).display())
+        let (message, mut facts) = match &about.message {
+            Some(template) => self.message(template, memo),
+            None => (self.plain_message(&about.title), Vec::new()),
         };
-        let facts =
-            about.message.iter().flat_map(Template::fields).chain(program.rule.fields.iter().copied());
-        let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
-        let message = match &about.message {
-            Some(template) => template.render_clean(tests, self.event, memo, report::clean),
-            None => self.plain_message(&about.title),
-        };
+        facts.extend(program.rule.fields.iter().map(|field| {
+            let name = self.engine.tests.name(*field);
+            (name.to_owned(), report::cleaned(name, self.engine.tests.value(*field, self.event, memo)))
+        }));
         let verdict = Verdict {
             uuid: report::uuid(&about.name, &about.logic, &shared.identity),
             detector: &about.name,
@@ -230,6 +225,22 @@ impl<'a> Case<'_, 'a> {
             facts,
         };
         report::alert(self.event, verdict, self.time.unwrap_or_default(), shared.evidence.clone())
+    }
+
+    /// The message, and the facts that it shows. Each is read and scrubbed once.
+    fn message(&self, template: &Template, memo: &mut Memo<'a>) -> (String, Vec<(String, String)>) {
+        let tests = &self.engine.tests;
+        let mut facts: Vec<(Field, String)> = Vec::new();
+        for field in template.fields() {
+            if !facts.iter().any(|(seen, _)| *seen == field) {
+                facts.push((field, report::cleaned(tests.name(field), tests.value(field, self.event, memo))));
+            }
+        }
+        let message = template.fill(|field| {
+            let text = facts.iter().find(|(seen, _)| *seen == field).map_or("", |(_, text)| text);
+            in_message(tests.value(field, self.event, memo), text)
+        });
+        (message, facts.into_iter().map(|(field, text)| (tests.name(field).to_owned(), text)).collect())
     }
 
     /// What a rule without a message says: its title, who, what and where.

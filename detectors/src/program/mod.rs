@@ -29,7 +29,7 @@ pub use explain::Trace;
 pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
 pub(crate) use path::truncated;
 pub use path::{Path, TOP_KEYS};
-pub use template::Template;
+pub use template::{Template, in_message};
 pub(crate) use template::{Hole, holes};
 pub use text::{Glob, Piece, fold};
 
