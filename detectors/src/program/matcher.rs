@@ -11,7 +11,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use ipnet::IpNet;
 use memchr::memmem;
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
 use super::text::{self, Buffers, Glob};
 use super::{Field, members};
@@ -137,6 +137,8 @@ pub enum Pattern {
 pub struct Expression {
     text: String,
     flags: Flags,
+    /// Whether its classes know all of Unicode, or ASCII alone: those take a fifth of the time to compile.
+    unicode: bool,
     compiled: OnceLock<Regex>,
 }
 
@@ -153,9 +155,9 @@ pub struct Flags {
 const EXPRESSION_SIZE: usize = 1 << 20;
 
 impl Expression {
-    /// An expression that is known to compile.
+    /// An expression that is known to compile. Of ASCII, its classes are those of ASCII.
     pub fn trusted(text: &str, flags: Flags) -> Expression {
-        Expression { text: text.to_owned(), flags, compiled: OnceLock::new() }
+        Expression { text: text.to_owned(), flags, unicode: !text.is_ascii(), compiled: OnceLock::new() }
     }
 
     /// An expression, compiled at once.
@@ -163,13 +165,14 @@ impl Expression {
     /// # Errors
     /// Why it cannot be compiled.
     pub fn new(text: &str, flags: Flags) -> Result<Expression, regex::Error> {
-        let expression = Expression::trusted(text, flags);
+        let expression = Expression { unicode: true, ..Expression::trusted(text, flags) };
         let compiled = expression.compile()?;
         Ok(Expression { compiled: OnceLock::from(compiled), ..expression })
     }
 
     fn compile(&self) -> Result<Regex, regex::Error> {
         RegexBuilder::new(&self.text)
+            .unicode(self.unicode)
             .case_insensitive(self.flags.case_insensitive)
             .multi_line(self.flags.multi_line)
             .dot_matches_new_line(self.flags.dot_matches_new_line)
@@ -235,7 +238,7 @@ impl Pattern {
             Pattern::Contains(finder) => finder.find(text.as_bytes()).is_some(),
             Pattern::ContainsAny(automaton, _) => automaton.is_match(text),
             Pattern::Glob(glob) => glob.matches(text),
-            Pattern::Regex(regex) => regex.get().is_match(subject.original),
+            Pattern::Regex(regex) => regex.get().is_match(subject.original.as_bytes()),
             Pattern::Cidr(network) => {
                 subject.original.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip.to_canonical()))
             }
