@@ -20,6 +20,7 @@ use crate::facts::{self, FactId, Parts};
 use crate::value::{List, Tri, Value};
 
 mod explain;
+mod literal;
 mod matcher;
 mod path;
 mod template;
