@@ -31,23 +31,46 @@ fn the_catalogue_has_no_problems() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-#[test]
-fn every_detector_passes_its_tests() {
+/// Runs tests of detectors; what failed.
+fn failures(tests: &[(String, testing::Test)]) -> Vec<String> {
     let mut engines = BTreeMap::new();
-    let (mut passed, mut failed) = (0, Vec::new());
-    for (name, tests) in all_tests() {
-        for test in &tests {
-            let engine = engines.entry(format!("{:?}", test.lists)).or_insert_with(|| {
-                let settings = Settings::new(None, test.lists.clone()).unwrap();
-                rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap()
-            });
-            match testing::run(engine, &name, test).failure {
-                None => passed += 1,
-                Some(failure) => failed.push(format!("{name}: {}: {failure}", test.name)),
-            }
+    let mut failed = Vec::new();
+    for (name, test) in tests {
+        let engine = engines.entry(format!("{:?}", test.lists)).or_insert_with(|| {
+            let settings = Settings::new(None, test.lists.clone()).unwrap();
+            rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap()
+        });
+        if let Some(failure) = testing::run(engine, name, test).failure {
+            failed.push(format!("{name}: {}: {failure}", test.name));
         }
     }
-    assert!(failed.is_empty(), "{passed} passed, {} failed:\n{}", failed.len(), failed.join("\n"));
+    failed
+}
+
+#[test]
+fn every_detector_passes_its_tests() {
+    let tests: Vec<_> = all_tests()
+        .into_iter()
+        .flat_map(|(name, tests)| tests.into_iter().map(move |test| (name.clone(), test)))
+        .collect();
+    let failed = failures(&tests);
+    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), tests.len(), failed.join("\n"));
+}
+
+/// What the audit log means, whatever a detector looks for.
+#[test]
+fn the_audit_log_is_read_as_it_is_meant() {
+    let yaml: yaml_serde::Value = {
+        let mut value: yaml_serde::Value = yaml_serde::from_str(include_str!("semantics.yml")).unwrap();
+        value.apply_merge().unwrap();
+        value
+    };
+    let names = yaml.as_sequence().unwrap().iter().map(|test| test["detector"].as_str().unwrap().to_owned());
+    let tests: Vec<_> = names.zip(testing::read(&yaml).unwrap()).collect();
+    let known: BTreeSet<String> = abouts().into_iter().map(|about| about.name).collect();
+    assert!(tests.iter().all(|(name, _)| known.contains(name)));
+    let failed = failures(&tests);
+    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), tests.len(), failed.join("\n"));
 }
 
 /// What every detector that alerts says of itself.
