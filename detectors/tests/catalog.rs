@@ -189,3 +189,39 @@ fn levels_are_those_that_were_decided() {
         abouts.iter().map(|about| (about.name.as_str(), about.level)).collect();
     assert_eq!(found, decided);
 }
+
+/// Selections of a document, each of the maps that it is made of.
+fn selections(document: &yaml_serde::Value) -> Vec<(String, yaml_serde::Mapping)> {
+    let detection = document.get("detection").and_then(yaml_serde::Value::as_mapping);
+    let named =
+        detection.into_iter().flatten().filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value)));
+    let maps = named.flat_map(|(name, value)| {
+        let many = value.as_sequence().cloned().unwrap_or_else(|| vec![value.clone()]);
+        many.into_iter().filter_map(move |one| Some((name.clone(), one.as_mapping()?.clone())))
+    });
+    maps.collect()
+}
+
+/// An actor is who is impersonated: whoever may impersonate a controller must not be excused as one.
+#[test]
+fn nobody_is_excused_by_impersonation() {
+    use serde::Deserialize;
+    let mut open = Vec::new();
+    for file in rules::catalogue() {
+        for document in yaml_serde::Deserializer::from_str(&file.yaml) {
+            let document = yaml_serde::Value::deserialize(document).unwrap();
+            let condition =
+                document.get("grade").is_some_and(|grade| format!("{grade:?}").contains("not borrowed"));
+            for (name, selection) in selections(&document) {
+                let excuses =
+                    ["benign", "known", "routine", "operator"].iter().any(|word| name.starts_with(word));
+                let by_name =
+                    selection.get("actor.name").is_some_and(|actor| format!("{actor:?}").contains("system:"));
+                if excuses && by_name && !condition && !selection.contains_key("actor.impersonating") {
+                    open.push(format!("{}: {name}", file.name));
+                }
+            }
+        }
+    }
+    assert!(open.is_empty(), "{}", open.join("\n"));
+}
