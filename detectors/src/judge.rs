@@ -1,6 +1,8 @@
 //! One event before the programs that may match it: which record of a request counts, evaluation, and what a match yields.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
@@ -93,6 +95,8 @@ pub(crate) struct Case<'c, 'a> {
 
 /// What the matches of one event share; made at the first match.
 struct Shared {
+    /// What may be shown of each field that was asked for: several detectors show the same, scrubbed once.
+    shown: RefCell<Vec<(Field, Rc<str>)>>,
     identity: Identity,
     evidence: Evidence,
     digest: [u8; 32],
@@ -147,6 +151,7 @@ impl<'a> Case<'_, 'a> {
         let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
         let audit_id = || self.event.text(Top::AuditId).map(|id| report::named(&id));
         Shared {
+            shown: RefCell::default(),
             identity: identity::of(self.event),
             evidence: Evidence {
                 input: self.place.input.to_owned(),
@@ -197,10 +202,9 @@ impl<'a> Case<'_, 'a> {
             audit_id: shared.evidence.audit_id.as_deref(),
         };
         feed.builder.build(self.time.unwrap_or_default(), &shared.identity, &place, |field| {
-            let value = self.engine.tests.value(feed.fields[field], self.event, memo);
-            match report::cleaned(self.engine.tests.name(feed.fields[field]), value) {
-                text if text.is_empty() => Value::Absent,
-                text => Value::Text(Cow::Owned(text)),
+            match &*self.shown(feed.fields[field], shared, memo) {
+                "" => Value::Absent,
+                text => Value::Text(Cow::Owned(text.to_owned())),
             }
         })
     }
@@ -208,12 +212,12 @@ impl<'a> Case<'_, 'a> {
     fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
         let (message, mut facts) = match &about.message {
-            Some(template) => self.message(template, memo),
+            Some(template) => self.message(template, shared, memo),
             None => (self.plain_message(&about.title), Vec::new()),
         };
         facts.extend(program.rule.fields.iter().map(|field| {
             let name = self.engine.tests.name(*field);
-            (name.to_owned(), report::cleaned(name, self.engine.tests.value(*field, self.event, memo)))
+            (name.to_owned(), self.shown(*field, shared, memo).to_string())
         }));
         let verdict = Verdict {
             uuid: report::uuid(&about.name, &about.logic, &shared.identity),
@@ -227,20 +231,34 @@ impl<'a> Case<'_, 'a> {
         report::alert(self.event, verdict, self.time.unwrap_or_default(), shared.evidence.clone())
     }
 
-    /// The message, and the facts that it shows. Each is read and scrubbed once.
-    fn message(&self, template: &Template, memo: &mut Memo<'a>) -> (String, Vec<(String, String)>) {
+    /// What may be shown of a field, read and scrubbed once an event.
+    fn shown(&self, field: Field, shared: &Shared, memo: &mut Memo<'a>) -> Rc<str> {
+        let seen =
+            shared.shown.borrow().iter().find(|(seen, _)| *seen == field).map(|(_, text)| text.clone());
+        seen.unwrap_or_else(|| {
+            let tests = &self.engine.tests;
+            let text: Rc<str> =
+                report::cleaned(tests.name(field), tests.value(field, self.event, memo)).into();
+            shared.shown.borrow_mut().push((field, text.clone()));
+            text
+        })
+    }
+
+    /// The message, and the facts that it shows.
+    fn message(
+        &self,
+        template: &Template,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+    ) -> (String, Vec<(String, String)>) {
         let tests = &self.engine.tests;
-        let mut facts: Vec<(Field, String)> = Vec::new();
-        for field in template.fields() {
-            if !facts.iter().any(|(seen, _)| *seen == field) {
-                facts.push((field, report::cleaned(tests.name(field), tests.value(field, self.event, memo))));
-            }
-        }
+        let mut facts = Vec::new();
         let message = template.fill(|field| {
-            let text = facts.iter().find(|(seen, _)| *seen == field).map_or("", |(_, text)| text);
-            in_message(tests.value(field, self.event, memo), text)
+            let text = self.shown(field, shared, memo);
+            facts.push((tests.name(field).to_owned(), text.to_string()));
+            in_message(tests.value(field, self.event, memo), &text)
         });
-        (message, facts.into_iter().map(|(field, text)| (tests.name(field).to_owned(), text)).collect())
+        (message, facts)
     }
 
     /// What a rule without a message says: its title, who, what and where.

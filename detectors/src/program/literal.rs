@@ -44,7 +44,6 @@ fn longest_run(expression: &str) -> Option<String> {
     while let Some(c) = rest.next() {
         // One character, or none: what a repetition that follows repeats.
         let unit = match c {
-            '|' => return None,
             '(' => {
                 skip_group(&mut rest)?;
                 None
@@ -62,7 +61,8 @@ fn longest_run(expression: &str) -> Option<String> {
                 class if CLASSES.contains(class) => None,
                 _ => return None,
             },
-            '*' | '+' | '?' | '{' | '}' | ')' | ']' => return None,
+            // An alternative, or what the grammar does not allow here.
+            '|' | '*' | '+' | '?' | '{' | '}' | ')' | ']' => return None,
             plain => Some(plain),
         };
         let (least, most) = repetition(&mut rest)?;

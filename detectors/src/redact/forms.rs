@@ -99,15 +99,30 @@ pub(super) fn find(text: &str, cuts: &mut Cuts) {
             b':' if bytes[at..].starts_with(b"://") => url(bytes, at + 3, cuts),
             b'-' => pem(bytes, at),
             b'e' if begins && at >= no_jwt => jwt(bytes, at, &mut no_jwt),
-            b'A' | b'L' | b'S' | b'd' | b'g' | b'h' | b'n' | b'r' | b's' | b'x' | b'y' if begins => {
-                FORMS.iter().find_map(|form| form.end(bytes, at))
-            }
+            _ if begins && may_begin(&bytes[at..]) => FORMS.iter().find_map(|form| form.end(bytes, at)),
             _ => None,
         };
         if let Some(end) = end {
             cuts.push(at..end);
         }
         at = end.unwrap_or(at + 1);
+    }
+}
+
+/// True for the first two letters of the forms.
+fn may_begin(bytes: &[u8]) -> bool {
+    let [first, second, ..] = bytes else { return false };
+    match first {
+        b'A' => matches!(second, b'G' | b'I' | b'K' | b'R' | b'S'),
+        b'L' => *second == b'S',
+        b'S' => *second == b'G',
+        b'd' | b'x' => *second == b'o',
+        b'g' => matches!(second, b'h' | b'i' | b'l'),
+        b'h' => *second == b'v',
+        b'n' => *second == b'p',
+        b'r' | b's' => *second == b'k',
+        b'y' => *second == b'a',
+        _ => false,
     }
 }
 
@@ -159,4 +174,16 @@ fn url(bytes: &[u8], authority: usize, cuts: &mut Cuts) -> Option<usize> {
     let colon = memchr::memchr(b':', user_info)?;
     cuts.push(authority + colon + 1..authority + user_info.len());
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_may_begin() {
+        for form in FORMS {
+            assert!(may_begin(form.prefix.as_bytes()), "{}", form.prefix);
+        }
+    }
 }

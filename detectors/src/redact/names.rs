@@ -19,26 +19,30 @@ const LONGEST: usize = 64;
 const PASSWORDS: [&str; 7] = ["password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pass"];
 /// Words that end as a password's name does.
 const NO_PASSWORDS: [&str; 4] = ["bypass", "compass", "trespass", "encompass"];
-const RANDOM: [&str; 21] = [
+const RANDOM: [&str; 25] = [
     "accesskey",
     "accesskeyid",
     "accountkey",
     "apikey",
     "authkey",
+    "bearer",
     "connectionstring",
     "credential",
     "credentials",
     "encryptionkey",
+    "githubpat",
     "jwt",
     "masterkey",
     "privatekey",
     "secret",
     "secretid",
     "secretkey",
+    "secretkeybase",
     "sessionkey",
     "sharedkey",
     "signature",
     "signingkey",
+    "storagekey",
     "token",
     "masterauth",
 ];
@@ -54,7 +58,7 @@ pub(super) fn promise(name: &[u8]) -> Option<Promise> {
     }
     let plain = &buffer[..length];
     // Most names end in none of the letters that these end in.
-    if !matches!(plain.last()?, b'd' | b'e' | b'g' | b'h' | b'l' | b'n' | b's' | b't' | b'y') {
+    if !matches!(plain.last()?, b'd' | b'e' | b'g' | b'h' | b'l' | b'n' | b'r' | b's' | b't' | b'y') {
         return None;
     }
     let ends = |endings: &[&str]| endings.iter().any(|ending| plain.ends_with(ending.as_bytes()));

@@ -19,7 +19,8 @@ const NO_PASSWORDS: [&str; 16] = [
 ];
 
 /// Options that name a user, with a password behind a colon.
-const ACCOUNTS: [&str; 9] = [
+const ACCOUNTS: [&str; 10] = [
+    "--auth",
     "-u",
     "-U",
     "--user",
@@ -553,6 +554,7 @@ impl Scan<'_, '_> {
             let byte = self.bytes[at];
             let sign = match byte {
                 b'=' | b':' => 1,
+                b',' if self.is_item(&name, at) => 1,
                 b'%' if matches!(self.bytes[at..].get(..3), Some(b"%3d" | b"%3D")) => 3,
                 _ => 0,
             };
@@ -576,6 +578,12 @@ impl Scan<'_, '_> {
             }
             at += 1;
         }
+    }
+
+    /// True for the comma of `"--password","VALUE"`, as arrays of words are written.
+    fn is_item(&self, name: &Range<usize>, comma: usize) -> bool {
+        let quote = |at: usize| self.bytes.get(at).is_some_and(|byte| is_quote(*byte));
+        self.bytes[name.clone()].starts_with(b"-") && quote(comma - 1) && quote(comma + 1)
     }
 
     /// Reads the pair of this name, whose sign ends at `value`; says where to go on.

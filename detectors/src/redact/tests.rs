@@ -48,6 +48,8 @@ fn credentials_are_replaced_by_their_name() {
         ),
         (r#"{"password": "a b", "token": "c"}"#, r#"{"password": "[redacted]", "token": "[redacted]"}"#),
         (r#"{\"password\":\"V\"}"#, r#"{\"password\":\"[redacted]\"}"#),
+        (r#"["tool","--password","V","x"]"#, r#"["tool","--password","[redacted]","x"]"#),
+        ("curl --oauth2-bearer V https://x", "curl --oauth2-bearer [redacted] https://x"),
         ("password: hunter2", "password: [redacted]"),
         ("password = hunter2", "password = [redacted]"),
         ("jdbc:x://db?user=a&password=V&ssl=1", "jdbc:x://db?user=a&password=[redacted]&ssl=1"),
