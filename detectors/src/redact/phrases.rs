@@ -13,16 +13,51 @@ use super::names::{self, Promise};
 use super::programs::{self, Program, Trait};
 
 /// Options of everyday programs that begin as `-pVALUE` does.
-const NO_PASSWORDS: [&str; 16] = [
-    "-perm", "-pass", "-print", "-print0", "-printf", "-prune", "-path", "-port", "-proto", "-pid",
-    "-pidfile", "-peer", "-prefix", "-pipe", "-pod", "-policy",
+const NO_PASSWORDS: [&str; 38] = [
+    "-package",
+    "-page",
+    "-parallel",
+    "-path",
+    "-pattern",
+    "-peer",
+    "-pem",
+    "-period",
+    "-perm",
+    "-pid",
+    "-pidfile",
+    "-pipe",
+    "-plugin",
+    "-pod",
+    "-policy",
+    "-pool",
+    "-port",
+    "-ports",
+    "-prefix",
+    "-pretty",
+    "-print",
+    "-print0",
+    "-printf",
+    "-priority",
+    "-process",
+    "-profile",
+    "-project",
+    "-properties",
+    "-property",
+    "-proto",
+    "-protocol",
+    "-provider",
+    "-proxy",
+    "-prune",
+    "-pubin",
+    "-public",
+    "-pubout",
+    "-push",
 ];
 
 /// Options that name a user, with a password behind a colon.
-const ACCOUNTS: [&str; 10] = [
+const ACCOUNTS: [&str; 9] = [
     "--auth",
     "-u",
-    "-U",
     "--user",
     "--proxy-user",
     "--creds",
@@ -393,15 +428,18 @@ impl Scan<'_, '_> {
         let quiet = matches!(self.program.trait_, Trait::Quiet | Trait::Kubectl | Trait::Openssl);
         let from = |prefix: usize| bare.start + prefix..bare.end;
         if let Some(glued) = plain.strip_prefix("-p") {
-            let none =
-                glued.is_empty() || glued.starts_with(['=', '/', '-']) || NO_PASSWORDS.contains(&plain);
-            if !none && !quiet && !names::is_ports(glued) && !is_long(plain) {
+            let name = plain.split(['=', ':']).next().unwrap_or_default();
+            let other = glued.starts_with(['=', '/', '-'])
+                || NO_PASSWORDS.contains(&name)
+                || names::promise(name.as_bytes()).is_some();
+            if !glued.is_empty() && !other && !quiet && !names::is_ports(glued) {
                 self.value(bare.start + 2, word.end, true);
                 return true;
             }
         }
         if !quiet {
-            if ACCOUNTS.contains(&plain) {
+            let upper = plain == "-U" && matches!(self.program.trait_, Trait::Curl | Trait::Samba);
+            if upper || ACCOUNTS.contains(&plain) {
                 self.next = Next::Account;
                 return true;
             }
@@ -509,7 +547,15 @@ impl Scan<'_, '_> {
     /// A word that is printed: a credential if a program reads it as one.
     fn printed(&mut self, word: &Range<usize>, bare: &Range<usize>) -> bool {
         let feeds = *self.feeds.get_or_insert_with(|| {
-            let readers: [&[u8]; 5] = [b"passwd", b"--password-stdin", b"--stdin", b"sudo -S", b"smbpasswd"];
+            let readers: [&[u8]; 7] = [
+                b"chpasswd",
+                b"smbpasswd",
+                b"passwd --stdin",
+                b"| passwd",
+                b"|passwd",
+                b"--password-stdin",
+                b"sudo -S",
+            ];
             readers.iter().any(|reader| memmem::find(self.bytes, reader).is_some())
         });
         if !feeds {
@@ -604,7 +650,9 @@ impl Scan<'_, '_> {
                 self.follows(Next::Scheme, &(value..word.end), &bare);
                 return word.end;
             }
-            (Promise::Random, false) if self.bytes[sign] == b':' && sign == name.end => {
+            (Promise::Random, false)
+                if self.bytes[sign] == b':' && sign == name.end && !text.contains(&b'-') =>
+            {
                 self.next = Next::Random;
             }
             (_, false) => self.next = Next::Alone,
@@ -639,11 +687,6 @@ impl Scan<'_, '_> {
 /// True for a word of two letters or more that is nothing but a name, with a mark between its words: `DB_PASS`.
 fn is_bare_name(plain: &str) -> bool {
     plain.len() <= 64 && plain.contains('_') && plain.bytes().all(is_name)
-}
-
-/// True for long options with one hyphen: `-profile`, `-parallel`.
-fn is_long(plain: &str) -> bool {
-    plain.ends_with('=') || plain.contains("=true") || plain.contains("=false")
 }
 
 fn is_reference(plain: &str) -> bool {

@@ -31,6 +31,8 @@ pub(super) enum Trait {
     Vault,
     /// `add_user NAME PASSWORD`.
     Rabbitmq,
+    /// `-U USER:PASSWORD`.
+    Curl,
     /// `-U USER%PASSWORD`.
     Samba,
     /// `create secret`, `patch secret -p BODY`.
@@ -65,6 +67,7 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
     static VAULT: Program = program(&[], &[], Trait::Vault);
     static RABBITMQ: Program = program(&[], &[], Trait::Rabbitmq);
     static SAMBA: Program = program(&[], &[], Trait::Samba);
+    static CURL: Program = program(&["--pass", "--proxy-pass"], &[], Trait::Curl);
     static SNMP: Program = program(&["-c", "-A", "-X"], &[], Trait::Quiet);
     Some(match name {
         "mysql" | "mysqladmin" | "mysqldump" | "mysqlimport" | "mysqlsh" | "mysqlshow" | "mysqlbinlog"
@@ -80,14 +83,16 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
         "docker" | "podman" | "nerdctl" | "buildah" | "skopeo" | "helm" | "oras" | "crane" | "az" | "cf"
         | "argocd" | "rancher" => &REGISTRY,
         "kubectl" | "oc" => &KUBECTL,
-        "bash" | "cargo" | "chown" | "cp" | "dash" | "find" | "gdb" | "iptables" | "ip6tables" | "kill"
-        | "lsof" | "mkdir" | "mktemp" | "nc" | "ncat" | "netcat" | "netstat" | "nmap" | "nsenter"
-        | "patch" | "perl" | "ps" | "pstree" | "read" | "rsync" | "runuser" | "scp" | "setpriv" | "sftp"
-        | "sh" | "ss" | "ssh" | "ssh-keygen" | "strace" | "sudo" | "tar" | "test" | "top" | "tree"
-        | "xargs" | "zsh" => &QUIET,
+        "bash" | "go" | "gradle" | "java" | "journalctl" | "make" | "mvn" | "node" | "php" | "python"
+        | "python3" | "ruby" | "systemctl" | "terraform" | "cargo" | "chown" | "cp" | "dash" | "find"
+        | "gdb" | "iptables" | "ip6tables" | "kill" | "lsof" | "mkdir" | "mktemp" | "nc" | "ncat"
+        | "netcat" | "netstat" | "nmap" | "nsenter" | "patch" | "perl" | "ps" | "pstree" | "read"
+        | "rsync" | "runuser" | "scp" | "setpriv" | "sftp" | "sh" | "ss" | "ssh" | "ssh-keygen"
+        | "strace" | "sudo" | "tar" | "test" | "top" | "tree" | "xargs" | "zsh" => &QUIET,
         "aws" | "npm" | "yarn" | "pnpm" | "pip" | "gcloud" | "git" => &SETTER,
         "echo" | "printf" => &ECHO,
         "htpasswd" => &HTPASSWD,
+        "curl" => &CURL,
         "openssl" => &OPENSSL,
         "vault" | "bao" => &VAULT,
         "rabbitmqctl" => &RABBITMQ,

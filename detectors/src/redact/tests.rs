@@ -81,6 +81,7 @@ fn headers() {
         ("git -c http.extraheader=Bearer abc123", "git -c http.extraheader=Bearer [redacted]"),
         ("sent Basic aGk6aG8= there", "sent Basic [redacted] there"),
         ("curl -H X-Vault-Token: hvx123 u", "curl -H X-Vault-Token: [redacted] u"),
+        (r#"sh -c "curl -H 'X-Auth-Token: abc' u""#, r#"sh -c "curl -H 'X-Auth-Token: [redacted]' u""#),
         ("curl -H X-Api-Key:abc u", "curl -H X-Api-Key:[redacted] u"),
         ("curl -H 'Cookie: a=b; c=d' u", "curl -H 'Cookie: [redacted]; [redacted]' u"),
     ] {
@@ -136,6 +137,8 @@ fn programs() {
         ("vault kv put kv/x a=V b=W", "vault kv put kv/x a=[redacted] b=[redacted]"),
         ("ldapsearch -D cn=x -w V -b o=y", "ldapsearch -D cn=x -w [redacted] -b o=y"),
         ("mongosh -u a -p V", "mongosh -u a -p [redacted]"),
+        ("tool -password V x", "tool -password [redacted] x"),
+        ("curl -U dana:pw https://x/", "curl -U dana:[redacted] https://x/"),
         ("usermod -p V root", "usermod -p [redacted] root"),
         ("rabbitmqctl add_user u V", "rabbitmqctl add_user u [redacted]"),
         ("smbclient -U u%V //h/s", "smbclient -U u%[redacted] //h/s"),
@@ -174,6 +177,12 @@ fn names_digests_and_ids_are_kept() {
         "echo hello:world | tr a b",
         "openssl s_client -connect db:443",
         "psql -p 5432 -U app",
+        "echo hello > /tmp/x; cat /etc/passwd",
+        "java -jar x.jar -profile prod; tool -profile prod -proxy=x",
+        "python3 -m pip install -U pip:latest",
+        "find / -name *.token; grep -r password /etc",
+        "token: invalid",
+        "uid:gid 12:03:04.000 Notice",
     ] {
         check(text, text);
     }
