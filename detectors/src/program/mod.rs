@@ -30,8 +30,8 @@ pub use explain::Trace;
 pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
 pub(crate) use path::truncated;
 pub use path::{Path, TOP_KEYS};
-pub use template::{Template, in_message};
 pub(crate) use template::{Hole, holes};
+pub use template::{Template, in_message};
 pub use text::{Glob, Piece, fold};
 
 /// A test's place in its table.
