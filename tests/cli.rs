@@ -472,3 +472,74 @@ fn inspect_says_what_there_is() {
     assert!(report["levels"]["Metadata"].as_u64().unwrap() > 0);
     assert!(report.get("alerts").is_none());
 }
+
+/// An exec of this command, which the alert shows.
+fn exec_of(query: &str) -> String {
+    EVENT
+        .replace("/api/v1/pods", &format!("/api/v1/namespaces/shop/pods/web/exec?{query}&container=app"))
+        .replace(r#""verb":"list""#, r#""verb":"create""#)
+        .replace(
+            r#"{"resource":"pods","apiVersion":"v1"}"#,
+            r#"{"resource":"pods","subresource":"exec","namespace":"shop","name":"web","apiVersion":"v1"}"#,
+        )
+        .replace(r#""code":200"#, r#""code":101"#)
+}
+
+/// An alert of Falco's with these fields.
+fn falco_of(fields: &str) -> String {
+    format!(
+        r#"{{"time":"2026-03-01T10:00:00.000000000Z","rule":"Terminal shell in container","priority":"Notice","source":"syscall","hostname":"n","tags":["T1059"],"output":"x mysql -pSWORDFISH9 (cmd=--password SWORDFISH9)","output_fields":{{{fields}}}}}"#
+    )
+}
+
+/// No credential of a command, a URI or Falco's fields leaves in any output; what identifies does.
+#[test]
+fn credentials_leave_in_no_output() {
+    let queries = [
+        "command=mysql&command=-pSWORDFISH9",
+        "command=docker&command=login&command=-p&command=SWORDFISH9",
+        "command=sh&command=-c&command=echo+root%3ASWORDFISH9+%7C+chpasswd",
+        "command=curl&command=-u&command=dana%3ASWORDFISH9&command=https%3A%2F%2Fx",
+        "command=openssl&command=enc&command=-k&command=SWORDFISH9",
+        "command=openssl&command=rsa&command=-passin&command=pass%3ASWORDFISH9",
+        "command=sshpass&command=-p&command=SWORDFISH9&command=ssh&command=db",
+        "command=redis-cli&command=-a&command=SWORDFISH9",
+        "command=sh&command=-c&command=PGPASSWORD%3DSWORDFISH9+psql",
+        "command=env&command=AWS_SECRET_ACCESS_KEY%3DSWORDFISH9&command=aws",
+        "command=kubectl&command=create&command=secret&command=generic&command=x&command=--from-literal%3Dk%3DSWORDFISH9",
+        "command=htpasswd&command=-b&command=f&command=u&command=SWORDFISH9",
+        "command=curl&command=-H&command=Authorization%3A+Basic+SWORDFISH9&command=https%3A%2F%2Fx",
+        "comm%61nd=mysql&comm%61nd=-pSWORDFISH9",
+        "command=id&pass%77ord=SWORDFISH9&key=SWORDFISH9&sig=SWORDFISH9&X-Amz-Signature=SWORDFISH9",
+    ];
+    let fields = [
+        r#""proc.args":["--password","SWORDFISH9"],"proc.name":"tool","k8s.ns.name":"shop","k8s.pod.name":"web""#,
+        r#""proc.cmdline":"mysql -pSWORDFISH9","proc.env":"A=SWORDFISH9","evt.args":"args=--password.SWORDFISH9.""#,
+        r#""proc.pcmdline":"sh -c echo root:SWORDFISH9|chpasswd","proc.aname[2]":"x""#,
+        r#""ka.uri":"/x/exec?command=docker&command=login&command=-p&command=SWORDFISH9""#,
+    ];
+    let execs =
+        queries.iter().map(|query| exec_of(query)).chain(fields.iter().map(|fields| falco_of(fields)));
+    let lines: Vec<_> = execs
+        .enumerate()
+        .map(|(n, line)| {
+            line.replace(
+                r#""auditID":"1""#,
+                &format!(r#""auditID":"0b7c6a2e-6a53-4f0e-9d0a-5e1f0a5b2c{n:02}""#),
+            )
+        })
+        .collect();
+    let directory = files(&[("x.jsonl", &(lines.join("\n") + "\n"))]);
+    for output in ["jsonl", "csv", "pretty"] {
+        let output = run(&["replay", &path(&directory, "x.jsonl"), "--output", output, "--summary", "none"]);
+        let said = stdout(&output);
+        assert!(said.contains("[redacted]") && said.contains("web"));
+        if let Some(line) = said.lines().find(|line| line.contains("SWORDFISH")) {
+            panic!("{line}");
+        }
+    }
+    let jsonl = run(&["replay", &path(&directory, "x.jsonl"), "--output", "jsonl", "--summary", "none"]);
+    for n in 0..queries.len() {
+        assert!(stdout(&jsonl).contains(&format!("0b7c6a2e-6a53-4f0e-9d0a-5e1f0a5b2c{n:02}")), "{n}");
+    }
+}

@@ -1,6 +1,8 @@
 //! One event before the programs that may match it: which record of a request counts, evaluation, and what a match yields.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
@@ -15,7 +17,7 @@ use crate::facts::Needs;
 use crate::index::{self, Mask};
 use crate::integrity;
 use crate::level::Level;
-use crate::program::{Field, Memo, Template};
+use crate::program::{Field, Memo, Template, in_message};
 use crate::report::{self, Verdict};
 use crate::tally::Tally;
 use crate::value::{Tri, Value};
@@ -92,6 +94,8 @@ pub(crate) struct Case<'c, 'a> {
 
 /// What the matches of one event share; made at the first match.
 struct Shared {
+    /// What may be shown of each field that was asked for: several detectors show the same, scrubbed once.
+    shown: RefCell<Vec<(Field, Rc<str>)>>,
     identity: Identity,
     evidence: Evidence,
     digest: [u8; 32],
@@ -144,6 +148,7 @@ impl<'a> Case<'_, 'a> {
         let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
         let audit_id = || self.event.text(Top::AuditId).map(|id| report::named(&id));
         Shared {
+            shown: RefCell::default(),
             identity: identity::of(self.event),
             evidence: Evidence {
                 input: self.place.input.to_owned(),
@@ -194,29 +199,23 @@ impl<'a> Case<'_, 'a> {
             audit_id: shared.evidence.audit_id.as_deref(),
         };
         feed.builder.build(self.time.unwrap_or_default(), &shared.identity, &place, |field| {
-            let value = self.engine.tests.value(feed.fields[field], self.event, memo);
-            match value.display() {
-                text if text.is_empty() => Value::Absent,
-                text => {
-                    Value::Text(Cow::Owned(report::clean(self.engine.tests.name(feed.fields[field]), &text)))
-                }
+            match &*self.shown(feed.fields[field], shared, memo) {
+                "" => Value::Absent,
+                text => Value::Text(Cow::Owned(text.to_owned())),
             }
         })
     }
 
     fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
-        let tests = &self.engine.tests;
-        let shown = |field: Field, memo: &mut Memo<'a>| {
-            report::clean(tests.name(field), &tests.value(field, self.event, memo).display())
+        let (message, mut facts) = match &about.message {
+            Some(template) => self.message(template, shared, memo),
+            None => (self.plain_message(&about.title), Vec::new()),
         };
-        let facts =
-            about.message.iter().flat_map(Template::fields).chain(program.rule.fields.iter().copied());
-        let facts = facts.map(|field| (tests.name(field).to_owned(), shown(field, memo))).collect();
-        let message = match &about.message {
-            Some(template) => template.render_clean(tests, self.event, memo, report::clean),
-            None => self.plain_message(&about.title),
-        };
+        facts.extend(program.rule.fields.iter().map(|field| {
+            let name = self.engine.tests.name(*field);
+            (name.to_owned(), self.shown(*field, shared, memo).to_string())
+        }));
         let verdict = Verdict {
             uuid: report::uuid(&about.name, &about.logic, &shared.identity),
             detector: &about.name,
@@ -227,6 +226,36 @@ impl<'a> Case<'_, 'a> {
             facts,
         };
         report::alert(self.event, verdict, self.time, shared.evidence.clone())
+    }
+
+    /// What may be shown of a field, read and scrubbed once an event.
+    fn shown(&self, field: Field, shared: &Shared, memo: &mut Memo<'a>) -> Rc<str> {
+        let seen =
+            shared.shown.borrow().iter().find(|(seen, _)| *seen == field).map(|(_, text)| text.clone());
+        seen.unwrap_or_else(|| {
+            let tests = &self.engine.tests;
+            let text: Rc<str> =
+                report::cleaned(tests.name(field), tests.value(field, self.event, memo)).into();
+            shared.shown.borrow_mut().push((field, text.clone()));
+            text
+        })
+    }
+
+    /// The message, and the facts that it shows.
+    fn message(
+        &self,
+        template: &Template,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+    ) -> (String, Vec<(String, String)>) {
+        let tests = &self.engine.tests;
+        let mut facts = Vec::new();
+        let message = template.fill(|field| {
+            let text = self.shown(field, shared, memo);
+            facts.push((tests.name(field).to_owned(), text.to_string()));
+            in_message(tests.value(field, self.event, memo), &text)
+        });
+        (message, facts)
     }
 
     /// What a rule without a message says: its title, who, what and where.

@@ -58,9 +58,11 @@ pub(crate) fn alert(
 ) -> Alert {
     let partial = event.damage.any() || time.is_none();
     let time = time.unwrap_or_default();
-    let mut fields = match event.stream {
-        Stream::Audit => audit_fields(event),
-        Stream::Falco => falco_fields(event),
+    let falco = event.stream == Stream::Falco;
+    let request = (!falco).then(|| request(event));
+    let mut fields = match &request {
+        Some(request) => audit_fields(event, request),
+        None => falco_fields(event),
     };
     fields.extend(verdict.facts);
     fields.retain(|_, value| !value.is_empty());
@@ -71,7 +73,6 @@ pub(crate) fn alert(
         fields.insert("rule".to_owned(), verdict.title.to_owned());
     }
     let mut tags = verdict.tags.to_vec();
-    let falco = event.stream == Stream::Falco;
     if falco {
         tags.extend(texts(event.node(Top::Tags)).take(64).map(|tag| named(&tag)));
         tags.sort_unstable();
@@ -90,7 +91,7 @@ pub(crate) fn alert(
         schema: SCHEMA.to_owned(),
         detector: verdict.detector.to_owned(),
         cluster: event.settings.cluster.clone(),
-        k8s: (!falco).then(|| request(event)),
+        k8s: request,
         evidence: vec![evidence],
         hostname: falco.then(|| event.text(Top::Hostname).map(|h| named(&h))).flatten(),
         partial: partial.then_some(true),
@@ -120,7 +121,7 @@ fn source(event: &Event<'_>) -> String {
 /// A fact's value as text; nothing if it is absent or unknown.
 pub(crate) fn shown(event: &Event<'_>, fact: &str) -> String {
     let value = facts::find(fact).map_or(Value::Absent, |id| facts::get(id).value(event));
-    clean(fact, &value.display())
+    cleaned(fact, &value)
 }
 
 /// Facts that are free text, in which a credential may stand by accident. All others are names and numbers.
@@ -141,22 +142,50 @@ const FREE: [&str; 13] = [
 ];
 
 /// What may be shown of a fact's or path's value: names lose nothing but what is a credential by its own form.
-pub(crate) fn clean(field: &str, value: &str) -> String {
+fn clean(field: &str, value: &str) -> String {
     match facts::find(field) {
         Some(_) if !FREE.contains(&field) => named(value),
         None if redact::is_secret_path(field) && !value.is_empty() => redact::REDACTED.to_owned(),
+        _ if field == "target.uri" || field.eq_ignore_ascii_case("requestURI") => address(value),
         _ => bounded(value),
     }
 }
 
+/// What may be shown of a fact or path: as [`clean`], with lists of words read as the sentence that they are.
+pub(crate) fn cleaned(field: &str, value: &Value<'_>) -> String {
+    match value {
+        Value::List(list) if matches!(field, "exec.argv" | "exec.words") => {
+            let words: Vec<_> = list.items.iter().map(Value::display).collect();
+            cut(&redact::scrub_words(head(&words.join(" "))))
+        }
+        Value::List(list) if FREE.contains(&field) => {
+            let shown: Vec<_> = list.items.iter().map(|item| bounded(&item.display())).collect();
+            cut(&shown.join(","))
+        }
+        _ => clean(field, &value.display()),
+    }
+}
+
+/// Bytes of a text that are scrubbed: many times what is shown of it.
+const SCRUBBED: usize = 1 << 16;
+
+/// Scrubs and bounds a request URI.
+fn address(raw: &str) -> String {
+    cut(&redact::uri(head(raw)))
+}
+
 /// Bounds a name. Words in it that look like `token:` mean nothing.
 pub(crate) fn named(text: &str) -> String {
-    cut(&redact::tokens(text))
+    cut(&redact::tokens(head(text)))
 }
 
 /// Scrubs and bounds free text.
 pub(crate) fn bounded(text: &str) -> String {
-    cut(&redact::scrub(text))
+    cut(&redact::scrub(head(text)))
+}
+
+fn head(text: &str) -> &str {
+    &text[..text.floor_char_boundary(SCRUBBED)]
 }
 
 fn cut(text: &str) -> String {
@@ -209,25 +238,24 @@ fn code(node: Node<'_>) -> Option<i64> {
 }
 
 /// The fields of an audit alert, under the names that Falco's k8saudit plugin uses.
-fn audit_fields(event: &Event<'_>) -> BTreeMap<String, String> {
-    let object = event.object_ref();
+fn audit_fields(event: &Event<'_>, request: &Request) -> BTreeMap<String, String> {
     let ips: Vec<_> = texts(event.node(Top::SourceIps)).take(32).collect();
-    let uri = event.text(Top::RequestUri).map(|uri| redact::uri(&uri)).unwrap_or_default();
+    let uri = event.text(Top::RequestUri).map(|uri| address(&uri)).unwrap_or_default();
     let rows = [
-        ("ka.user.name", text(event.user().username)),
-        ("ka.impuser.name", event.impersonated().map(|user| text(user.username)).unwrap_or_default()),
-        ("ka.verb", text(event.node(Top::Verb))),
-        ("ka.target.resource", text(object.resource())),
-        ("ka.target.subresource", text(object.subresource())),
-        ("ka.target.namespace", text(object.namespace())),
-        ("ka.target.name", shown(event, "target.name")),
+        ("ka.user.name", request.user.clone()),
+        ("ka.impuser.name", request.impersonated.clone().unwrap_or_default()),
+        ("ka.verb", request.verb.clone()),
+        ("ka.target.resource", request.resource.clone()),
+        ("ka.target.subresource", request.subresource.clone()),
+        ("ka.target.namespace", request.namespace.clone()),
+        ("ka.target.name", request.name.clone()),
         ("ka.response.code", shown(event, "outcome.code")),
-        ("ka.auth.decision", text(event.annotation("authorization.k8s.io/decision"))),
+        ("ka.auth.decision", request.decision.clone().unwrap_or_default()),
         ("ka.auth.reason", text(event.annotation("authorization.k8s.io/reason"))),
         ("ka.sourceips", named(&ips.join(","))),
-        ("ka.useragent", event.text(Top::UserAgent).map(|agent| bounded(&agent)).unwrap_or_default()),
-        ("ka.uri", bounded(&uri)),
-        ("ka.auditid", text(event.node(Top::AuditId))),
+        ("ka.useragent", request.user_agent.clone()),
+        ("ka.uri", uri),
+        ("ka.auditid", request.audit_id.clone()),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -240,7 +268,11 @@ fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
         .take(256)
         .filter_map(|(key, value)| {
             let key = key.text().into_owned();
-            may_leave(&key).then(|| (key, bounded(&scalar(value))))
+            may_leave(&key).then(|| {
+                let text = scalar(&key, value);
+                let text = if key == "ka.uri" { address(&text) } else { bounded(&text) };
+                (key, text)
+            })
         })
         .collect();
     fields.insert("falco.rule".to_owned(), text(event.node(Top::Rule)));
@@ -251,18 +283,36 @@ fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
 fn may_leave(field: &str) -> bool {
     let families =
         ["container.", "k8s.", "k8smeta.", "proc.", "user.", "group.", "fd.", "evt.", "ka.", "thread."];
-    let held = ["proc.env", "evt.buffer", "ka.req.", "ka.resp.obj", "evt.arg.data", "evt.rawarg.data"];
+    // Environments, raw buffers, bodies; and arguments of system calls, where Falco puts dots for what ends a word.
+    let held = [
+        "proc.env",
+        "proc.aenv",
+        "evt.args",
+        "evt.arg.args",
+        "evt.arg[args",
+        "evt.arg.env",
+        "evt.arg[env",
+        "evt.info",
+        "evt.buffer",
+        "evt.arg.data",
+        "evt.arg[data",
+        "evt.rawarg",
+        "ka.req.",
+        "ka.resp.obj",
+    ];
     field.len() <= 128
         && families.iter().any(|family| field.starts_with(family))
         && !held.iter().any(|prefix| field.starts_with(prefix))
 }
 
-fn scalar(node: Node<'_>) -> String {
+/// A field's value as text. The words of a command are joined by blanks, as a command is read.
+fn scalar(field: &str, node: Node<'_>) -> String {
+    let between = if field.starts_with("proc.") { " " } else { "," };
     match node.text() {
         Some(text) => text.into_owned(),
         None if node.is_null() => String::new(),
         None => match node.items().next() {
-            Some(_) => node.items().take(64).map(plain).collect::<Vec<_>>().join(","),
+            Some(_) => node.items().take(64).map(plain).collect::<Vec<_>>().join(between),
             None => plain(node),
         },
     }

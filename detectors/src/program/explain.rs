@@ -97,14 +97,14 @@ impl Tests {
 
 /// A value for people: scrubbed as in alerts, bounded, and saying so when there is none.
 fn shown(field: &str, value: &Value<'_>) -> String {
-    let (text, note) = match value {
+    let note = match value {
         Value::Absent => return "(absent)".into(),
         Value::Unknown => return "(unknown)".into(),
         Value::Null => return "null".into(),
-        Value::List(list) if list.partial => (value.display(), " (and maybe more)"),
-        _ => (value.display(), ""),
+        Value::List(list) if list.partial => " (and maybe more)",
+        _ => "",
     };
-    let text = report::clean(field, &text);
+    let text = report::cleaned(field, value);
     // Line breaks and other control characters must not forge lines of a trace.
     let mut clean: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

@@ -11,8 +11,9 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use ipnet::IpNet;
 use memchr::memmem;
-use regex::{Regex, RegexBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 
+use super::literal::Required;
 use super::text::{self, Buffers, Glob};
 use super::{Field, members};
 use crate::event::time;
@@ -137,6 +138,10 @@ pub enum Pattern {
 pub struct Expression {
     text: String,
     flags: Flags,
+    /// Whether its classes know all of Unicode, or ASCII alone: those take a fifth of the time to compile.
+    unicode: bool,
+    /// A text that tells most of what it does not match before it is compiled.
+    required: Option<Required>,
     compiled: OnceLock<Regex>,
 }
 
@@ -153,9 +158,11 @@ pub struct Flags {
 const EXPRESSION_SIZE: usize = 1 << 20;
 
 impl Expression {
-    /// An expression that is known to compile.
+    /// An expression that is known to compile. Of ASCII, its classes are those of ASCII.
     pub fn trusted(text: &str, flags: Flags) -> Expression {
-        Expression { text: text.to_owned(), flags, compiled: OnceLock::new() }
+        let unicode = !text.is_ascii();
+        let required = if unicode { None } else { Required::of(text, flags.case_insensitive) };
+        Expression { text: text.to_owned(), flags, unicode, required, compiled: OnceLock::new() }
     }
 
     /// An expression, compiled at once.
@@ -163,18 +170,30 @@ impl Expression {
     /// # Errors
     /// Why it cannot be compiled.
     pub fn new(text: &str, flags: Flags) -> Result<Expression, regex::Error> {
-        let expression = Expression::trusted(text, flags);
+        let expression = Expression {
+            unicode: true,
+            required: None,
+            text: text.to_owned(),
+            flags,
+            compiled: OnceLock::new(),
+        };
         let compiled = expression.compile()?;
         Ok(Expression { compiled: OnceLock::from(compiled), ..expression })
     }
 
     fn compile(&self) -> Result<Regex, regex::Error> {
         RegexBuilder::new(&self.text)
+            .unicode(self.unicode)
             .case_insensitive(self.flags.case_insensitive)
             .multi_line(self.flags.multi_line)
             .dot_matches_new_line(self.flags.dot_matches_new_line)
             .size_limit(EXPRESSION_SIZE)
             .build()
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        let possible = self.required.as_ref().is_none_or(|required| required.in_text(text));
+        possible && self.get().is_match(text.as_bytes())
     }
 
     fn get(&self) -> &Regex {
@@ -235,7 +254,7 @@ impl Pattern {
             Pattern::Contains(finder) => finder.find(text.as_bytes()).is_some(),
             Pattern::ContainsAny(automaton, _) => automaton.is_match(text),
             Pattern::Glob(glob) => glob.matches(text),
-            Pattern::Regex(regex) => regex.get().is_match(subject.original),
+            Pattern::Regex(regex) => regex.is_match(subject.original),
             Pattern::Cidr(network) => {
                 subject.original.parse::<IpAddr>().is_ok_and(|ip| network.contains(&ip.to_canonical()))
             }

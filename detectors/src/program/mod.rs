@@ -20,6 +20,7 @@ use crate::facts::{self, FactId, Parts};
 use crate::value::{List, Tri, Value};
 
 mod explain;
+mod literal;
 mod matcher;
 mod path;
 mod template;
@@ -28,8 +29,8 @@ mod text;
 pub use explain::Trace;
 pub use matcher::{Compare, Expression, Flags, Link, Matcher, Pattern, Relation, TimePart};
 pub use path::{Path, TOP_KEYS};
-pub use template::Template;
 pub(crate) use template::{Hole, holes};
+pub use template::{Template, in_message};
 pub use text::{Glob, Piece, fold};
 
 /// A test's place in its table.

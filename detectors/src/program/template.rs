@@ -65,18 +65,10 @@ impl Template {
 
     /// Fills the holes from an event.
     pub fn render<'a>(&self, tests: &Tests, event: &Event<'a>, memo: &mut Memo<'a>) -> String {
-        self.render_clean(tests, event, memo, |_, value| value.to_owned())
-    }
-
-    /// Fills the holes from an event with what `clean` leaves of each value, by the field's name.
-    pub fn render_clean<'a>(
-        &self,
-        tests: &Tests,
-        event: &Event<'a>,
-        memo: &mut Memo<'a>,
-        clean: impl Fn(&str, &str) -> String,
-    ) -> String {
-        self.fill(|field| clean(tests.name(field), &shown(tests.value(field, event, memo))))
+        self.fill(|field| {
+            let value = tests.value(field, event, memo);
+            in_message(value, &value.display())
+        })
     }
 
     /// Fills the holes with what `show` says.
@@ -92,19 +84,17 @@ impl Template {
     }
 }
 
-/// A value as messages show it: `-` if it is not there, `?` if the event cannot tell.
-fn shown(value: &Value<'_>) -> String {
+/// A value as messages show it, given the text that may be shown of it: `-` if it is not there, `?` if the event cannot
+/// tell.
+pub fn in_message(value: &Value<'_>, text: &str) -> String {
     match value {
         Value::Absent | Value::Null => "-".into(),
         Value::Unknown => "?".into(),
-        value => {
-            let text = value.display();
-            match text.char_indices().nth(MAX_VALUE) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None if text.is_empty() => "-".into(),
-                None => text.into_owned(),
-            }
-        }
+        _ => match text.char_indices().nth(MAX_VALUE) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None if text.is_empty() => "-".into(),
+            None => text.to_owned(),
+        },
     }
 }
 
