@@ -20,7 +20,7 @@ pub(crate) fn is_hostile(c: char) -> bool {
 /// True if some character of the text [`is_hostile`].
 fn has_hostile(text: &str) -> bool {
     if text.is_ascii() {
-        text.bytes().any(|byte| is_hostile(char::from(byte)))
+        text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == 0x7F))
     } else {
         text.contains(is_hostile)
     }

@@ -5,7 +5,7 @@ use crate::correlate::{self, Correlator, StepBuilder};
 use crate::event::time::Nanos;
 use crate::event::{Event, Stream};
 use crate::facts::{Needs, Parts};
-use crate::index::{self, Mask};
+use crate::index::{self, Decided, Mask};
 use crate::integrity;
 use crate::level::Level;
 use crate::literals::Literals;
@@ -248,8 +248,8 @@ impl Engine {
         needs
     }
 
-    /// All programs but those `among` some that are refuted by what `parts` shows of the event.
-    pub(crate) fn standing(&self, event: &Event<'_>, parts: Parts, among: &Mask) -> Mask {
+    /// What `parts` of the event decide: of the programs `among` some, and of the tests that these ask on the way.
+    pub(crate) fn decided(&self, event: &Event<'_>, parts: Parts, among: &Mask) -> Decided {
         event.lens.set(parts);
         let mut memo = Memo::default();
         let mut mask = index::full(self.programs.len());
@@ -259,7 +259,7 @@ impl Engine {
             }
         }
         event.lens.set(Parts::ALL);
-        mask
+        Decided { mask, answers: memo.answers().collect() }
     }
 }
 

@@ -3,12 +3,15 @@
 //! The index is memoised partial evaluation. For a class of events that agree on a routing key (the shape of the request, or
 //! the client that made it) every program is evaluated once with only that key in sight; what is then false is false for
 //! the whole class, and its bit is cleared. An event is looked up by its keys and meets only the programs that every key
-//! left standing. Because three-valued evaluation is monotone in what is seen, the index can never lose a match.
+//! left standing; what the keys decide of single tests is not asked again. Because three-valued evaluation is monotone in what is seen, the index can never lose a match.
 
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+
+use crate::program::TestId;
+use crate::value::Tri;
 
 /// A set of programs, one bit each.
 pub(crate) type Mask = Box<[u64]>;
@@ -26,12 +29,21 @@ const LONGEST_KEY: usize = 4096;
 /// no evaluation of every program.
 const ONCE: usize = 8192;
 
+/// What a routing key decides for all events that have it.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    /// Programs that it does not refute.
+    pub(crate) mask: Mask,
+    /// Tests that need no more than the key.
+    pub(crate) answers: Box<[(TestId, Tri)]>,
+}
+
 /// What a table knows of a key.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
     key: Box<[u8]>,
-    /// Programs that the key does not refute.
-    pub(crate) mask: Mask,
+    /// What the key decides.
+    pub(crate) decided: Decided,
     /// What else is kept with the key.
     pub(crate) extra: T,
 }
@@ -92,7 +104,7 @@ impl<T> Table<T> {
         &mut self,
         hash: u64,
         key: &[u8],
-        mask: Mask,
+        decided: Decided,
         extra: T,
         evict: &mut dyn FnMut(T),
     ) -> u32 {
@@ -103,7 +115,7 @@ impl<T> Table<T> {
         }
         self.bytes += key.len();
         let id = self.entries.len() as u32;
-        self.entries.push(Entry { key: key.into(), mask, extra });
+        self.entries.push(Entry { key: key.into(), decided, extra });
         let (hasher, entries) = (&self.hasher, &self.entries);
         self.slots.insert_unique(hash, id, |id| hasher.hash_one(&*entries[*id as usize].key));
         id

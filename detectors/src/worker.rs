@@ -15,7 +15,7 @@ use crate::event::record::{self, Nature};
 use crate::event::time::{self, Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::{self, Parts};
-use crate::index::{self, Lookup, Mask, Table};
+use crate::index::{self, Decided, Lookup, Mask, Table};
 use crate::judge::{self, Case};
 use crate::program::Memo;
 use crate::scan::{Doc, Health, Kind, Marks, Node, unescape};
@@ -39,6 +39,9 @@ struct Routes {
     clients: Table<Client>,
     notes: Table<()>,
     names: Table<()>,
+    /// The entries of the present event's shape and client.
+    shape: Option<u32>,
+    client: Option<u32>,
     rules: Table<()>,
     key: Vec<u8>,
     live: Mask,
@@ -114,6 +117,8 @@ impl<'e> Worker<'e> {
                 clients: Table::default(),
                 notes: Table::default(),
                 names: Table::default(),
+                shape: None,
+                client: None,
                 rules: Table::default(),
                 key: Vec::with_capacity(1024),
                 live: index::empty(engine.programs()),
@@ -443,6 +448,7 @@ impl<'e> Worker<'e> {
             return;
         }
         let mut memo = std::mem::take(&mut self.memo).renew();
+        self.routes.recall(&mut memo);
         let case = Case { engine: self.engine, event, time, place };
         case.judge(&self.routes.live, &mut memo, &mut self.counts.tally, out);
         self.memo = memo.renew();
@@ -452,6 +458,7 @@ impl<'e> Worker<'e> {
     fn route_audit(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
+        (routes.shape, routes.client) = (None, None);
         if !self.indexed {
             return routes.restrict(engine, event);
         }
@@ -468,6 +475,7 @@ impl<'e> Worker<'e> {
     fn route_falco(&mut self, event: &Event<'_>) {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
+        (routes.shape, routes.client) = (None, None);
         if !self.indexed {
             return;
         }
@@ -476,7 +484,7 @@ impl<'e> Worker<'e> {
             push(&mut routes.key, event.raw(top));
         }
         let Routes { rules, key, live, .. } = routes;
-        narrow(rules, key, live, |_| engine.standing(event, Parts::FALCO, &engine.falco_programs));
+        narrow(rules, key, live, |_| engine.decided(event, Parts::FALCO, &engine.falco_programs));
     }
 
     fn bad(&mut self, place: Place<'_>) {
@@ -542,23 +550,34 @@ impl<'i> Place<'i> {
 }
 
 impl Routes {
+    /// What shape and client decide of single tests is not asked again.
+    fn recall(&mut self, memo: &mut Memo<'_>) {
+        if let Some(shape) = self.shape {
+            memo.preset(&self.shapes.entry(shape).decided.answers);
+        }
+        if let Some(client) = self.client {
+            memo.preset(&self.clients.entry(client).decided.answers);
+        }
+    }
+
     /// Clears the programs that the request's shape refutes, and on records that are not judged all but those that name
     /// `stage`.
     fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
         shape_key(&mut self.key, event);
-        let Routes { shapes, key, live, .. } = self;
+        let Routes { shapes, shape, key, live, .. } = self;
         let found = shapes.find(key);
         if let Lookup::Known(id) = found {
-            return and(live, &shapes.entry(id).mask);
+            *shape = Some(id);
+            return and(live, &shapes.entry(id).decided.mask);
         }
         // Even for a shape that does not come again, asking the shape alone is cheaper than asking every program everything.
-        let mut mask = engine.standing(event, Parts::SHAPE, &engine.audit_programs);
+        let mut decided = engine.decided(event, Parts::SHAPE, &engine.audit_programs);
         if !judge::is_judged(event) {
-            and(&mut mask, &engine.stage_programs);
+            and(&mut decided.mask, &engine.stage_programs);
         }
-        and(live, &mask);
+        and(live, &decided.mask);
         if let Lookup::Again(hash) = found {
-            shapes.insert(hash, key, mask, (), &mut |()| {});
+            shapes.insert(hash, key, decided, (), &mut |()| {});
         }
     }
 
@@ -571,23 +590,24 @@ impl Routes {
 
     /// Clears the programs that the client refutes, and counts the event for the client.
     fn by_client(&mut self, engine: &Engine, event: &Event<'_>, counts: &mut Counts) {
-        let Routes { clients, key, live, .. } = self;
+        let Routes { clients, client: present, key, live, .. } = self;
         let key = client_key(key, event);
         match clients.find(key) {
             Lookup::Known(id) => {
+                *present = Some(id);
                 let entry = clients.entry(id);
-                and(live, &entry.mask);
+                and(live, &entry.decided.mask);
                 if entry.extra.events == 0 {
                     counts.active.push(id);
                 }
                 entry.extra.events += 1;
             }
             Lookup::Again(hash) => {
-                let mask = engine.standing(event, CLIENT, &engine.audit_programs);
-                and(live, &mask);
+                let decided = engine.decided(event, CLIENT, &engine.audit_programs);
+                and(live, &decided.mask);
                 let (actor, source) = judge::client_names(event);
                 let client = Client { actor, source, events: 1 };
-                let full = clients.insert(hash, key, mask, client, &mut |client| counts.keep(client));
+                let full = clients.insert(hash, key, decided, client, &mut |client| counts.keep(client));
                 if full == 0 {
                     counts.active.clear(); // ids before an emptied table mean nothing any more
                 }
@@ -612,7 +632,7 @@ impl Routes {
             }
         }
         let Routes { notes, key, live, .. } = self;
-        narrow(notes, key, live, |_| engine.standing(event, Parts::NOTES, &engine.audit_programs));
+        narrow(notes, key, live, |_| engine.decided(event, Parts::NOTES, &engine.audit_programs));
     }
 
     /// Clears the programs that the name of the object, or the path that names no object, refutes.
@@ -626,19 +646,19 @@ impl Routes {
             push(&mut self.key, uri.map(|uri| uri.split(|byte| *byte == b'?').next().unwrap_or(uri)));
         }
         let Routes { names, key, live, .. } = self;
-        narrow(names, key, live, |live| engine.standing(event, Parts::SHAPE.with(Parts::NAME), live));
+        narrow(names, key, live, |live| engine.decided(event, Parts::SHAPE.with(Parts::NAME), live));
     }
 }
 
-/// Clears the programs that a key refutes, which `standing` finds out when the key has earned an entry; of a key of many
+/// Clears the programs that a key refutes, which `decide` finds out when the key has earned an entry; of a key of many
 /// values only for those that are still live.
-fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, standing: impl FnOnce(&Mask) -> Mask) {
+fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, decide: impl FnOnce(&Mask) -> Decided) {
     match table.find(key) {
-        Lookup::Known(id) => and(live, &table.entry(id).mask),
+        Lookup::Known(id) => and(live, &table.entry(id).decided.mask),
         Lookup::Again(hash) => {
-            let mask = standing(live);
-            and(live, &mask);
-            table.insert(hash, key, mask, (), &mut |()| {});
+            let decided = decide(live);
+            and(live, &decided.mask);
+            table.insert(hash, key, decided, (), &mut |()| {});
         }
         Lookup::New => {}
     }

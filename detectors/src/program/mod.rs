@@ -146,6 +146,22 @@ impl Memo<'_> {
         }
     }
 
+    /// Takes over what is known of a class of events that the present one belongs to.
+    pub fn preset(&mut self, answers: &[(TestId, Tri)]) {
+        for (test, answer) in answers {
+            *slot(&mut self.results, test.0 as usize, (0, Tri::Unknown)) = (self.generation, *answer);
+        }
+    }
+
+    /// The tests that have been answered, and not with unknown.
+    pub fn answers(&self) -> impl Iterator<Item = (TestId, Tri)> {
+        let present =
+            self.results.iter().enumerate().filter(|(_, (generation, _))| *generation == self.generation);
+        present
+            .map(|(test, (_, answer))| (TestId(test as u32), *answer))
+            .filter(|(_, answer)| *answer != Tri::Unknown)
+    }
+
     /// Forgets everything and keeps the memory, for an event that lives elsewhere.
     #[must_use]
     pub fn renew<'b>(mut self) -> Memo<'b> {
