@@ -321,7 +321,8 @@ impl<'a> Node<'a> {
     /// The members of an object whose first ones are written as its writer usually writes them.
     #[inline]
     pub fn expected(self) -> Expected<'a> {
-        Expected { node: self, at: self.start as usize }
+        let at = self.start as usize;
+        Expected { node: self, at, depth: self.doc.depth_at(at) + 1 }
     }
 
     /// The items of an array; nothing if the value is no array.
@@ -522,13 +523,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Steps over members that are written as expected, one after the other: several times as fast as [`Members`], which
-/// takes over where anything else stands. See [`Node::expected`].
+/// Steps over members that are written as expected, one after the other: twice as fast as [`Members`], which takes over
+/// where anything else stands. See [`Node::expected`].
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     node: Node<'a>,
     /// The offset after the last value; at first, the opening bracket's own.
     at: usize,
+    /// The depth between the brackets.
+    depth: i32,
 }
 
 impl<'a> Expected<'a> {
@@ -536,23 +539,41 @@ impl<'a> Expected<'a> {
     /// bracket or the comma to the text's opening quote, both included.
     #[inline]
     pub fn text<const N: usize>(&mut self, before: &[u8; N]) -> Option<(u32, u32)> {
-        let doc = self.node.doc;
-        let open = self.at + N;
-        if doc.bytes.get(self.at..open)? != before {
-            return None;
-        }
-        let end = doc.quote_from(open)? + 1;
-        if end > doc.bytes.len() {
+        let open = self.stands(before)?;
+        let close = self.node.doc.quote_from(open)?;
+        self.take(open, close + 1)
+    }
+
+    /// As [`Expected::text`], of an object or an array: `before` ends with its opening bracket.
+    #[inline]
+    pub fn container<const N: usize>(&mut self, before: &[u8; N]) -> Option<(u32, u32)> {
+        let open = self.stands(before)?;
+        let end = container_end(self.node.doc.blocks, open - 1, self.depth)?;
+        self.take(open, end)
+    }
+
+    /// The offset after `before`, if that is what stands here.
+    #[inline]
+    fn stands<const N: usize>(&self, before: &[u8; N]) -> Option<usize> {
+        let end = self.at + N;
+        (self.node.doc.bytes.get(self.at..end)? == before).then_some(end)
+    }
+
+    /// The value whose first byte stands before `inside`, and the walk moved past it.
+    #[inline]
+    fn take(&mut self, inside: usize, end: usize) -> Option<(u32, u32)> {
+        if end > self.node.doc.bytes.len() {
             return None;
         }
         self.at = end;
-        Some((open as u32 - 1, end as u32))
+        Some((inside as u32 - 1, end as u32))
     }
 
-    /// True if the object ends here.
+    /// The offset after the object if it ends here.
     #[inline]
-    pub fn is_over(self) -> bool {
-        self.at > self.node.start as usize && self.node.doc.bytes.get(self.at) == Some(&b'}')
+    pub fn end(self) -> Option<u32> {
+        let over = self.at > self.node.start as usize && self.node.doc.bytes.get(self.at) == Some(&b'}');
+        over.then_some(self.at as u32 + 1)
     }
 
     /// The members that follow.
