@@ -171,18 +171,13 @@ impl Engine {
             }
             mask
         };
-        let names_stage = |rule: &DetectorRule| {
-            let mut found = false;
-            parts.tests.visit(&rule.condition, &mut |test| {
-                found |= parts.tests.name(test.field).eq_ignore_ascii_case("stage");
-            });
-            found
-        };
         Engine {
             literals: Literals::new(&parts.tests, &parts.programs),
             audit_programs: of(&|rule| rule.stream == Stream::Audit),
             falco_programs: of(&|rule| rule.stream == Stream::Falco),
-            stage_programs: of(&|rule| rule.stream == Stream::Audit && names_stage(rule)),
+            stage_programs: of(&|rule| {
+                rule.stream == Stream::Audit && names_stage(&parts.tests, &rule.condition)
+            }),
             settings: parts.settings,
             tests: parts.tests,
             programs: parts.programs,
@@ -261,6 +256,13 @@ impl Engine {
         event.lens.set(Parts::ALL);
         Decided { mask, answers: memo.answers().collect() }
     }
+}
+
+/// True if a condition names `stage`: it is put to the records of all stages.
+pub(crate) fn names_stage(tests: &Tests, condition: &Expr) -> bool {
+    let mut found = false;
+    tests.visit(condition, &mut |test| found |= tests.name(test.field).eq_ignore_ascii_case("stage"));
+    found
 }
 
 impl Detector {

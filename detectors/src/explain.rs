@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::correlate::Source;
-use crate::engine::{Engine, Program};
+use crate::engine::{Engine, Program, names_stage};
 use crate::event::record::{self, Nature};
 use crate::event::time::Clock;
 use crate::event::{Event, Stream, Top};
@@ -123,9 +123,8 @@ impl Engine {
         if !rule.silent.is_empty() {
             because.push(format!("it is silent: the config lacks the list {}", rule.silent.join(", ")));
         }
-        let mut names_stage = false;
-        self.tests.visit(&rule.condition, &mut |test| names_stage |= self.tests.name(test.field) == "stage");
-        if event.stream == Stream::Audit && !names_stage && !judge::is_judged(event) {
+        let all_stages = names_stage(&self.tests, &rule.condition);
+        if event.stream == Stream::Audit && !all_stages && !judge::is_judged(event) {
             let stage = event.text(Top::Stage).unwrap_or_default();
             because
                 .push(format!("a record of stage {stage} is not judged: a later one of the same request is"));

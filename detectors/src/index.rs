@@ -3,7 +3,11 @@
 //! The index is memoised partial evaluation. For a class of events that agree on a routing key (the shape of the request, or
 //! the client that made it) every program is evaluated once with only that key in sight; what is then false is false for
 //! the whole class, and its bit is cleared. An event is looked up by its keys and meets only the programs that every key
-//! left standing; what the keys decide of single tests is not asked again. Because three-valued evaluation is monotone in what is seen, the index can never lose a match.
+//! left standing; what shape and client decide of single tests is not asked again. Three-valued evaluation is monotone in
+//! what is seen; so the index loses no match as long as each key holds all that the fields with its [`Parts`] look at.
+//! Events whose keys don't (damaged ones, odd spellings) are not looked up.
+//!
+//! [`Parts`]: crate::facts::Parts
 
 use std::hash::BuildHasher;
 
@@ -19,8 +23,8 @@ pub(crate) type Mask = Box<[u64]>;
 /// Entries that a table may have before it starts afresh.
 const CAPACITY: usize = 4096;
 
-/// Bytes that the keys of a table may take before it starts afresh.
-const KEY_BYTES: usize = 4 << 20;
+/// Bytes that keys and answers of a table may take before it starts afresh.
+const BYTES: usize = 4 << 20;
 
 /// Keys longer than this are not kept: they are not of low cardinality.
 const LONGEST_KEY: usize = 4096;
@@ -108,12 +112,12 @@ impl<T> Table<T> {
         extra: T,
         evict: &mut dyn FnMut(T),
     ) -> u32 {
-        if self.entries.len() >= CAPACITY || self.bytes > KEY_BYTES {
+        if self.entries.len() >= CAPACITY || self.bytes > BYTES {
             self.slots.clear();
             self.bytes = 0;
             self.entries.drain(..).for_each(|entry| evict(entry.extra));
         }
-        self.bytes += key.len();
+        self.bytes += key.len() + size_of_val(&*decided.answers);
         let id = self.entries.len() as u32;
         self.entries.push(Entry { key: key.into(), decided, extra });
         let (hasher, entries) = (&self.hasher, &self.entries);

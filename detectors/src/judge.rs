@@ -12,7 +12,7 @@ use crate::correlate;
 use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
-use crate::event::{Event, Stream, Top};
+use crate::event::{Event, Stream, Top, is_spelling};
 use crate::facts::Needs;
 use crate::index::{self, Mask};
 use crate::integrity;
@@ -29,20 +29,27 @@ pub(crate) struct Status<'a> {
     pub(crate) code: Option<&'a [u8]>,
     /// True if it has a message.
     pub(crate) message: bool,
+    /// Each stands once at most, and none in another spelling.
+    pub(crate) plain: bool,
 }
 
 /// Reads `responseStatus` in one pass.
 pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
-    let mut status = Status { code: None, message: false };
+    let mut status = Status { code: None, message: false, plain: true };
     let Some(node) = event.node(Top::ResponseStatus) else { return status };
     for (key, value) in node.members() {
-        match key.raw() {
-            b"metadata" | b"status" | b"reason" | b"details" | b"kind" | b"apiVersion" => {}
-            b"message" => status.message = true,
-            _ if key.is("code") => status.code = Some(value.str_raw().unwrap_or_else(|| value.raw())),
-            _ if key.is("message") => status.message = true,
-            _ => {}
+        if matches!(key.raw(), b"metadata" | b"status" | b"reason" | b"details") {
+            continue;
         }
+        if key.is("code") {
+            status.plain &= status.code.is_none();
+            status.code = Some(value.str_raw().unwrap_or_else(|| value.raw()));
+        } else if key.is("message") {
+            status.plain &= !status.message;
+            status.message = true;
+        }
+        let exact = matches!(key.raw(), b"code" | b"message");
+        status.plain &= exact || !is_spelling(key, &["code", "message"]);
     }
     status
 }

@@ -459,10 +459,10 @@ impl<'e> Worker<'e> {
         let Worker { engine, routes, counts, .. } = self;
         routes.live.copy_from_slice(&engine.audit_programs);
         (routes.shape, routes.client) = (None, None);
-        if !self.indexed {
+        if !self.indexed || !is_plain(event) || !routes.by_shape(engine, event) {
+            counts.client(event);
             return routes.restrict(engine, event);
         }
-        routes.by_shape(engine, event);
         routes.by_client(engine, event, counts);
         if any(&routes.live) {
             routes.by_notes(engine, event);
@@ -476,7 +476,7 @@ impl<'e> Worker<'e> {
         let Worker { engine, routes, .. } = self;
         routes.live.copy_from_slice(&engine.falco_programs);
         (routes.shape, routes.client) = (None, None);
-        if !self.indexed {
+        if !self.indexed || event.damage.hides_keys() {
             return;
         }
         begin(&mut routes.key, event);
@@ -561,14 +561,17 @@ impl Routes {
     }
 
     /// Clears the programs that the request's shape refutes, and on records that are not judged all but those that name
-    /// `stage`.
-    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) {
-        shape_key(&mut self.key, event);
+    /// `stage`. False, and nothing cleared, if the shape is not plain to see.
+    fn by_shape(&mut self, engine: &Engine, event: &Event<'_>) -> bool {
+        if !shape_key(&mut self.key, event) {
+            return false;
+        }
         let Routes { shapes, shape, key, live, .. } = self;
         let found = shapes.find(key);
         if let Lookup::Known(id) = found {
             *shape = Some(id);
-            return and(live, &shapes.entry(id).decided.mask);
+            and(live, &shapes.entry(id).decided.mask);
+            return true;
         }
         // Even for a shape that does not come again, asking the shape alone is cheaper than asking every program everything.
         let mut decided = engine.decided(event, Parts::SHAPE, &engine.audit_programs);
@@ -579,6 +582,7 @@ impl Routes {
         if let Lookup::Again(hash) = found {
             shapes.insert(hash, key, decided, (), &mut |()| {});
         }
+        true
     }
 
     /// On records that are not judged, clears all programs but those that name `stage`.
@@ -613,22 +617,20 @@ impl Routes {
                 }
                 counts.active.push(full);
             }
-            Lookup::New => {
-                let (actor, source) = judge::client_names(event);
-                counts.keep(Client { actor, source, events: 1 });
-            }
+            Lookup::New => return counts.client(event),
         }
-        if let Some(namespace) = event.object_ref().namespace().and_then(Node::str_raw) {
-            counts.namespace(namespace);
-        }
+        counts.namespace(event);
     }
 
     /// Clears the programs that need an annotation which is not there.
     fn by_notes(&mut self, engine: &Engine, event: &Event<'_>) {
         begin(&mut self.key, event);
         if let Some(notes) = event.node(Top::Annotations) {
-            for (name, _) in notes.members() {
+            for (name, value) in notes.members() {
                 push(&mut self.key, Some(name.raw()));
+                // A text is there, whatever it says; what else stands for an annotation is a class of its own.
+                let text = value.str_raw().is_some_and(|text| !text.is_empty());
+                push(&mut self.key, (!text).then_some(value.raw()));
             }
         }
         let Routes { notes, key, live, .. } = self;
@@ -637,7 +639,7 @@ impl Routes {
 
     /// Clears the programs that the name of the object, or the path that names no object, refutes.
     fn by_name(&mut self, engine: &Engine, event: &Event<'_>) {
-        shape_key(&mut self.key, event);
+        shape_key(&mut self.key, event); // plain, or we would not be here
         let object = event.object_ref();
         push(&mut self.key, object.namespace().map(Node::raw));
         push(&mut self.key, object.name().map(Node::raw));
@@ -656,9 +658,9 @@ fn narrow(table: &mut Table<()>, key: &[u8], live: &mut Mask, decide: impl FnOnc
     match table.find(key) {
         Lookup::Known(id) => and(live, &table.entry(id).decided.mask),
         Lookup::Again(hash) => {
-            let decided = decide(live);
-            and(live, &decided.mask);
-            table.insert(hash, key, decided, (), &mut |()| {});
+            let Decided { mask, .. } = decide(live);
+            and(live, &mask);
+            table.insert(hash, key, Decided { mask, answers: Box::default() }, (), &mut |()| {});
         }
         Lookup::New => {}
     }
@@ -675,8 +677,14 @@ fn is_whole(bytes: &[u8], marks: &Marks) -> bool {
 /// What a client's key decides.
 const CLIENT: Parts = Parts::USER.with(Parts::AGENT).with(Parts::ADDRESS);
 
-/// Everything that facts with [`Parts::SHAPE`] may look at, as one key.
-fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
+/// True if nothing of the event is lost and its objects are spelled as the API server spells them. What is not plain is put to
+/// every program: it is rare, and what its keys decide depends on the rest of it.
+fn is_plain(event: &Event<'_>) -> bool {
+    !event.damage.hides_keys() && event.object_ref().is_plain()
+}
+
+/// Everything that facts with [`Parts::SHAPE`] may look at, as one key. False if the status is not plain.
+fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) -> bool {
     begin(key, event);
     let object = event.object_ref();
     let filled =
@@ -696,20 +704,22 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) {
     for node in [object.group(), object.resource(), object.subresource()] {
         push_text(key, node);
     }
-    push_status(key, event);
+    push_status(key, event)
 }
 
-/// Appends the status code and whether there is a message. The status of a request that succeeded says nothing else, and
+/// Appends the status code and whether there is a message; false if that is not plain. The status of a request that succeeded says nothing else, and
 /// stands for itself.
-fn push_status(key: &mut Vec<u8>, event: &Event<'_>) {
+fn push_status(key: &mut Vec<u8>, event: &Event<'_>) -> bool {
     let raw = event.node(Top::ResponseStatus).map(Node::raw);
     if let Some(raw) = raw.filter(|raw| raw.len() <= PLAIN_STATUS) {
         key.push(u8::MAX);
-        return push(key, Some(raw));
+        push(key, Some(raw));
+        return true;
     }
     let status = judge::status(event);
     key.push(u8::from(status.message));
     push(key, status.code);
+    status.plain
 }
 
 /// The length of a status that has nothing but a code.
@@ -762,10 +772,10 @@ fn client_stretch<'a>(event: &Event<'a>) -> Option<&'a [u8]> {
     if beside { doc.bytes().get(user.start() as usize..agent.end() as usize) } else { None }
 }
 
-/// Begins a key. What a damaged event lacks is unknown rather than absent, so that it is of another class.
+/// Begins a key. What is odd about an event may make unknown what would be absent, so that it is of another class.
 fn begin(key: &mut Vec<u8>, event: &Event<'_>) {
     key.clear();
-    key.push(u8::from(event.damage.any()));
+    key.push(event.damage.harmless());
 }
 
 /// Appends a field and its length, so that no two lists of fields give the same key. A missing field differs from an empty
@@ -876,7 +886,15 @@ impl Counts {
         }
     }
 
-    fn namespace(&mut self, name: &[u8]) {
+    /// Counts the event for its client and its namespace.
+    fn client(&mut self, event: &Event<'_>) {
+        let (actor, source) = judge::client_names(event);
+        self.keep(Client { actor, source, events: 1 });
+        self.namespace(event);
+    }
+
+    fn namespace(&mut self, event: &Event<'_>) {
+        let Some(name) = event.object_ref().namespace().and_then(Node::str_raw) else { return };
         match self.namespaces.get_mut(name) {
             Some(events) => *events += 1,
             None => {

@@ -134,6 +134,153 @@ proptest! {
     }
 }
 
+/// Rules on raw paths: each of those that routing keys decide, asked in every way.
+static RAW_ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let paths = [
+        ("verb", "get"),
+        ("stage", "ResponseComplete"),
+        ("level", "Metadata"),
+        ("responseStatus.code", "403"),
+        ("responseStatus.message", "zz"),
+        ("objectRef.apiGroup", "apps"),
+        ("objectRef.resource", "secrets"),
+        ("objectRef.subresource", "exec"),
+        ("objectRef.namespace", "zz"),
+        ("objectRef.name", "zz"),
+        ("user.username", "system:anonymous"),
+        ("user.groups", "system:masters"),
+        ("user.extra.zz", "zz"),
+        ("impersonatedUser.username", "zz"),
+        ("userAgent", "zz"),
+        ("sourceIPs", "10.0.0.1"),
+        ("requestURI", "/zz"),
+        ("annotations.zz", "zz"),
+        ("annotations.authorization.k8s.io/decision", "allow"),
+    ];
+    let mut rules = String::new();
+    for (at, (path, value)) in paths.iter().enumerate() {
+        let forms = [
+            format!("{path}|exists: true"),
+            format!("{path}|exists: false"),
+            format!("{path}: null"),
+            format!("{path}: '{value}'"),
+            format!("{path}|neq: '{value}'"),
+            format!("{path}: '*'"),
+        ];
+        for (form, selection) in forms.iter().enumerate() {
+            let _ = writeln!(
+                rules,
+                "title: r\nname: raw/r{at}-{form}\nlogsource: {{product: kubernetes}}\ndetection:\n  s: {{{selection}}}\n  \
+                 condition: {}s\n---",
+                if form % 2 == 0 { "" } else { "not " }
+            );
+        }
+    }
+    let yaml = rules.trim_end_matches("---\n").to_owned();
+    let settings = Settings::default();
+    let rules = rules::read_whole(&[rules::File { name: "raw.yml".to_owned(), yaml }], &settings, false);
+    rules::assemble(rules, settings, &Tuning::default()).unwrap()
+});
+
+/// An event as something on its way may have left it: keys in another case, twice, or of other values, bytes that do not
+/// belong there, its end cut off.
+fn bent(event: &str, seed: u32) -> (String, Extent) {
+    let at = |salt: u32| (seed.wrapping_mul(2_654_435_761).rotate_left(salt) as usize) % event.len();
+    let put = |find: &str, by: &str| event.replacen(find, by, 1);
+    let whole = match seed % 20 {
+        0 => put("\"resource\":", "\"rEsource\":"),
+        1 => put("\"namespace\":", "\"Namespace\":"),
+        2 => put("\"namespace\":", "\"namespace\":\"zz\",\"Namespace\":"),
+        3 => put("\"name\":", "\"name\":\"zz\",\"name\":"),
+        4 => put("\"code\":", "\"reason\":\"NotAPlainStatus\",\"Code\":"),
+        5 => put("\"code\":", "\"code\":403,\"message\":\"long enough to be no plain status\",\"code\":"),
+        6 => put("\"annotations\":{", "\"annotations\":{\"zz\":null,"),
+        7 => put("\"annotations\":{", "\"annotations\":{\"zz\":\"zz\","),
+        8 => put("\"annotations\":{", "\"annotations\":{\"zz\":[],"),
+        9 => put(
+            "\"annotations\":{",
+            "\"annotations\":{\"authorization\":{\"k8s\":{\"io/decision\":\"allow\"}},",
+        ),
+        10 => put("\"verb\":", "\"Verb\":"),
+        11 => put("\"verb\":\"", "\"verb\":\"\t"),
+        12 => put("\"userAgent\":\"", "\"userAgent\":\"\t"),
+        13 => put("\"objectRef\":{", "\"objectRef\":5,\"x\":{"),
+        14 => put("\"resource\":\"", "\"resource\":\"\\u0073"),
+        15 => put("\"code\":", "\"\\u0063ode\":"),
+        16 | 17 => {
+            let mut cut = at(7).max(1);
+            while !event.is_char_boundary(cut) {
+                cut += 1;
+            }
+            return (event[..cut].to_owned(), Extent::Fragment);
+        }
+        _ => event.to_owned(),
+    };
+    (whole, Extent::Whole)
+}
+
+fn judge_records(mut worker: Worker<'_>, records: &[(String, Extent)]) -> Verdict {
+    let mut emitted = Vec::new();
+    for (text, extent) in records {
+        let frame =
+            Frame { offset: 0, bytes: text.as_bytes(), extent: *extent, listed: false, joined: false };
+        worker.record("x", frame, &mut emitted);
+    }
+    verdict(&mut worker, emitted)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever an event looks like, the index judges it as a full scan does: also when others of its kind came before.
+    #[test]
+    fn the_index_agrees_on_bent_events(
+        picks in prop::collection::vec((0..10_000_usize, 0..10_000_usize, any::<u16>(), any::<u32>()), 24),
+        order in prop::collection::vec(0..96_usize, 300)
+    ) {
+        // Four times each: as it is, and bent in three ways.
+        let records: Vec<_> = picks
+            .iter()
+            .flat_map(|(a, b, mask, seed)| {
+                let event = mixture(*a, *b, *mask);
+                [18, *seed, seed.rotate_left(11), seed.rotate_left(21)].map(|seed| bent(&event, seed))
+            })
+            .collect();
+        let records: Vec<_> = order.iter().map(|at| records[*at].clone()).collect();
+        for engine in [&*ENGINE, &*RAW_ENGINE] {
+            let (indexed, plain) = (engine.worker(), engine.worker().unindexed());
+            prop_assert_eq!(judge_records(indexed, &records), judge_records(plain, &records));
+        }
+    }
+}
+
+/// What spells a routing key in its own way is no class of its own.
+#[test]
+fn odd_spellings_share_no_class() {
+    let event = |status: &str, object: &str| {
+        format!(
+            r#"{{"kind":"Event","auditID":"1","stage":"ResponseComplete","verb":"get","objectRef":{{"resource":"pods",{object}}},"responseStatus":{{"metadata":{{}},"status":"Failure",{status}}}}}"#
+        )
+    };
+    let pairs = [
+        (event(r#""Code":200"#, r#""name":"a""#), event(r#""Code":403"#, r#""name":"a""#)),
+        (event(r#""code":200"#, r#""nAme":"a""#), event(r#""code":200"#, r#""nAme":"zz""#)),
+        (event(r#""code":200"#, r#""sUbresource":"a""#), event(r#""code":200"#, r#""sUbresource":"exec""#)),
+    ];
+    for (usual, other) in pairs {
+        let records = [&usual, &usual, &usual, &other].map(|text| (text.clone(), Extent::Whole));
+        let engine = &*RAW_ENGINE;
+        assert_eq!(
+            judge_records(engine.worker(), &records),
+            judge_records(engine.worker().unindexed(), &records)
+        );
+        assert_ne!(
+            judge_records(engine.worker(), &records[..3]),
+            judge_records(engine.worker(), &records[1..])
+        );
+    }
+}
+
 /// Rules that no routing key can gate, and some that one can for a part.
 const UNROUTED: &str = r"
 title: keywords

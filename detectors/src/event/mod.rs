@@ -161,6 +161,11 @@ impl Damage {
         self.duplicate_key && !self.cut && !self.oversize
     }
 
+    /// The damage that loses nothing, as bits.
+    pub(crate) fn harmless(self) -> u8 {
+        u8::from(self.duplicate_key) | u8::from(self.encoding) << 1 | u8::from(self.control) << 2
+    }
+
     /// True if a key that is not there may have been.
     pub fn hides_keys(self) -> bool {
         self.cut || self.oversize || self.syntax || self.types
@@ -204,8 +209,12 @@ pub struct Event<'a> {
 }
 
 /// Where the values of `objectRef`'s members lie: start and end, or zeros.
-#[derive(Debug, Clone, Copy, Default)]
-struct ObjectSpans([(u32, u32); OBJECT_NAMES.len()]);
+#[derive(Debug, Clone, Copy)]
+struct ObjectSpans {
+    spans: [(u32, u32); OBJECT_NAMES.len()],
+    /// Each stands once at most, and none in another spelling.
+    plain: bool,
+}
 
 /// The members of `objectRef` that count, in [`ObjectSpans`] order.
 const OBJECT_NAMES: [&str; 5] = ["apiGroup", "resource", "subresource", "namespace", "name"];
@@ -252,10 +261,10 @@ impl<'a> User<'a> {
 impl ObjectSpans {
     /// The order is that of the audit API's Go type.
     fn of(node: Option<Node<'_>>) -> ObjectSpans {
-        let mut spans = ObjectSpans::default();
-        let Some(node) = node else { return spans };
+        let mut spans = [(0, 0); OBJECT_NAMES.len()];
+        let Some(node) = node else { return ObjectSpans { spans, plain: true } };
         let mut expected = node.expected();
-        let mut note = |field: usize, span: Option<(u32, u32)>| spans.0[field] = span.unwrap_or_default();
+        let mut note = |field: usize, span: Option<(u32, u32)>| spans[field] = span.unwrap_or_default();
         note(1, expected.text(b"{\"resource\":\""));
         note(3, expected.text(b",\"namespace\":\""));
         note(4, expected.text(b",\"name\":\""));
@@ -264,25 +273,20 @@ impl ObjectSpans {
         expected.text(b",\"apiVersion\":\"");
         expected.text(b",\"resourceVersion\":\"");
         note(2, expected.text(b",\"subresource\":\""));
-        if expected.end().is_some() {
-            return spans;
+        let mut object = ObjectSpans { spans, plain: true };
+        if expected.end().is_none() {
+            expected.rest().for_each(|(key, value)| object.note(key, value));
         }
-        for (key, value) in expected.rest() {
-            let field = match key.raw() {
-                b"apiGroup" => 0,
-                b"resource" => 1,
-                b"subresource" => 2,
-                b"namespace" => 3,
-                b"name" => 4,
-                b"uid" | b"apiVersion" | b"resourceVersion" => continue,
-                _ => match unusual(key, &OBJECT_NAMES) {
-                    Some(field) => field,
-                    None => continue,
-                },
-            };
-            spans.0[field] = (value.start(), value.end());
+        object
+    }
+
+    fn note(&mut self, key: Key<'_>, value: Node<'_>) {
+        let exact = OBJECT_NAMES.iter().position(|name| name.as_bytes() == key.raw());
+        self.plain &= exact.is_some() || !is_spelling(key, &OBJECT_NAMES);
+        if let Some(field) = exact.or_else(|| unusual(key, &OBJECT_NAMES)) {
+            self.plain &= self.spans[field] == (0, 0);
+            self.spans[field] = (value.start(), value.end());
         }
-        spans
     }
 }
 
@@ -290,7 +294,12 @@ impl ObjectSpans {
 impl<'a> ObjectRef<'_, 'a> {
     #[inline]
     fn node(self, field: usize) -> Option<Node<'a>> {
-        self.event.at(self.spans.0[field])
+        self.event.at(self.spans.spans[field])
+    }
+
+    /// True if its members are spelled as the API server spells them, so that every reader finds the same.
+    pub fn is_plain(self) -> bool {
+        self.spans.plain
     }
 
     #[inline]
@@ -404,6 +413,12 @@ fn top_named(raw: &[u8]) -> Option<Top> {
         },
         _ => return None,
     })
+}
+
+/// True if a key spells one of `names` in some case, or may do so with escapes.
+pub(crate) fn is_spelling(key: Key<'_>, names: &[&str]) -> bool {
+    let raw = key.raw();
+    raw.contains(&b'\\') || names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(raw))
 }
 
 /// Which of `names` a key spells with JSON escapes, or capitalised as Go's untagged structs are.
@@ -530,7 +545,7 @@ impl<'a> Event<'a> {
         }
         if self.stream == Stream::Audit {
             let mut object = ObjectSpans::of(self.node(Top::ObjectRef));
-            for span in &mut object.0 {
+            for span in &mut object.spans {
                 if self.at(*span).is_some_and(|node| !begins_with(node, b'"') && !node.is_null()) {
                     (*span, self.damage.types) = ((0, 0), true);
                 }
@@ -745,7 +760,7 @@ mod tests {
             let mut marks = Marks::new();
             marks.mark(text.as_bytes());
             let root = Doc::new(text.as_bytes(), &marks).root().unwrap();
-            prop_assert_eq!(ObjectSpans::of(Some(root)).0, walked(root, OBJECT_NAMES));
+            prop_assert_eq!(ObjectSpans::of(Some(root)).spans, walked(root, OBJECT_NAMES));
         }
     }
 }
