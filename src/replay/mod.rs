@@ -157,7 +157,7 @@ pub(crate) struct Report {
     /// Alerts that came out, by level.
     pub(crate) by_level: BTreeMap<Level, u64>,
     /// Alerts that came out, by detector (an index into [`Engine::detectors`]).
-    pub(crate) by_detector: BTreeMap<u32, u64>,
+    pub(crate) by_detector: BTreeMap<(u32, Level), u64>,
     /// What the correlations went through.
     pub(crate) correlation: Stats,
     /// How long it took.
@@ -346,7 +346,7 @@ impl<'r, 'e> Collector<'r, 'e> {
     fn emit(&mut self, found: &Found) -> Result<()> {
         (self.emit)(found).context("cannot write alerts")?;
         *self.report.by_level.entry(found.alert.level).or_default() += 1;
-        *self.report.by_detector.entry(found.detector).or_default() += 1;
+        *self.report.by_detector.entry((found.detector, found.alert.level)).or_default() += 1;
         Ok(())
     }
 

@@ -95,8 +95,10 @@ impl Summary<'_> {
         let report = self.report;
         let count = |level: &Level| report.by_level.get(level).copied().unwrap_or_default();
         let by_level: BTreeMap<_, _> = Level::ALL.iter().map(|level| (level.name(), count(level))).collect();
-        let by_detector: BTreeMap<_, _> =
-            report.by_detector.iter().map(|(index, n)| (self.detector(*index).name.as_str(), n)).collect();
+        let mut by_detector: BTreeMap<&str, u64> = BTreeMap::new();
+        for ((index, _), n) in &report.by_detector {
+            *by_detector.entry(self.detector(*index).name.as_str()).or_default() += n;
+        }
         json!({
             "total": report.by_level.values().sum::<u64>(),
             "by_level": by_level,
@@ -267,19 +269,19 @@ impl Summary<'_> {
         let levels = if levels.is_empty() { String::new() } else { format!(": {}", levels.join(", ")) };
         let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
         rows.raw("Alerts", &format!("{}{levels}{notes}", text::thousands(total)))?;
-        let mut detectors: Vec<_> = report.by_detector.iter().filter(|(_, n)| **n > 0).collect();
-        let order = |(index, n): &(&u32, &u64)| {
-            let detector = self.detector(**index);
-            (std::cmp::Reverse(detector.level), std::cmp::Reverse(**n), detector.name.clone())
-        };
-        detectors.sort_by_key(order);
-        let width = detectors.iter().map(|(_, n)| text::thousands(**n).len()).max().unwrap_or_default();
-        let names = detectors.iter().map(|(index, _)| self.detector(**index).name.chars().count());
+        // A detector whose alerts have several levels has a row for each.
+        let rows_of = report.by_detector.iter();
+        let mut detectors: Vec<_> =
+            rows_of.map(|((index, level), n)| (self.detector(*index), *level, *n)).collect();
+        detectors.sort_by_key(|(detector, level, n)| {
+            (std::cmp::Reverse(*level), std::cmp::Reverse(*n), detector.name.clone())
+        });
+        let width = detectors.iter().map(|(.., n)| text::thousands(*n).len()).max().unwrap_or_default();
+        let names = detectors.iter().map(|(detector, ..)| detector.name.chars().count());
         let names_width = names.max().unwrap_or_default().min(40);
-        for (index, n) in detectors {
-            let Detector { name, title, level, .. } = self.detector(*index);
-            let n = text::thousands(*n);
-            rows.listed(&format!("{n:>width$}  {name:<names_width$}  {title}"), *level)?;
+        for (Detector { name, title, .. }, level, n) in detectors {
+            let n = text::thousands(n);
+            rows.listed(&format!("{n:>width$}  {name:<names_width$}  {title}"), level)?;
         }
         Ok(())
     }
@@ -498,7 +500,7 @@ mod tests {
             gaps: vec![(60 * time::SECOND, 960 * time::SECOND)],
             actors: Top { names: vec![(name.into(), 900), (String::new(), 1)], approximate: true },
             by_level: [(Level::High, 2)].into(),
-            by_detector: [(activity, 2)].into(),
+            by_detector: [((activity, Level::Informational), 2)].into(),
             elapsed: std::time::Duration::from_millis(500),
             ..Report::default()
         }
