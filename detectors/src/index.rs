@@ -14,8 +14,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::program::TestId;
-use crate::value::Tri;
+use crate::program::Answer;
 
 /// A set of programs, one bit each.
 pub(crate) type Mask = Box<[u64]>;
@@ -39,7 +38,7 @@ pub(crate) struct Decided {
     /// Programs that it does not refute.
     pub(crate) mask: Mask,
     /// Tests that need no more than the key.
-    pub(crate) answers: Box<[(TestId, Tri)]>,
+    pub(crate) answers: Box<[Answer]>,
 }
 
 /// What a table knows of a key.

@@ -37,6 +37,10 @@ pub use text::{Glob, Piece, fold};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TestId(u32);
 
+/// A test and what it answers, true or false, in one number: tables keep many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer(u32);
+
 /// A raw path's place in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PathId(u32);
@@ -147,19 +151,20 @@ impl Memo<'_> {
     }
 
     /// Takes over what is known of a class of events that the present one belongs to.
-    pub fn preset(&mut self, answers: &[(TestId, Tri)]) {
-        for (test, answer) in answers {
-            *slot(&mut self.results, test.0 as usize, (0, Tri::Unknown)) = (self.generation, *answer);
+    pub fn preset(&mut self, answers: &[Answer]) {
+        for Answer(packed) in answers {
+            let result = (self.generation, Tri::from(packed & 1 == 1));
+            *slot(&mut self.results, (packed >> 1) as usize, (0, Tri::Unknown)) = result;
         }
     }
 
-    /// The tests that have been answered, and not with unknown.
-    pub fn answers(&self) -> impl Iterator<Item = (TestId, Tri)> {
-        let present =
-            self.results.iter().enumerate().filter(|(_, (generation, _))| *generation == self.generation);
-        present
-            .map(|(test, (_, answer))| (TestId(test as u32), *answer))
-            .filter(|(_, answer)| *answer != Tri::Unknown)
+    /// What has been answered, and not with unknown.
+    pub fn answers(&self) -> impl Iterator<Item = Answer> {
+        self.results.iter().enumerate().filter_map(|(test, (generation, answer))| match answer {
+            Tri::Unknown => None,
+            known => (*generation == self.generation)
+                .then_some(Answer((test as u32) << 1 | u32::from(*known == Tri::True))),
+        })
     }
 
     /// Forgets everything and keeps the memory, for an event that lives elsewhere.
