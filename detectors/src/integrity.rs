@@ -33,10 +33,12 @@ pub(crate) const TAGS: [&str; 3] = ["attack.defense-evasion", "attack.t1685.002"
 /// Names of detectors that the message shows; the rest is counted.
 const SHOWN: usize = 8;
 
-/// A damaged or truncated event on which detectors could not decide: padding or breaking an event must not hide it.
+/// A damaged or truncated event, or one that hit a bound, on which detectors could not decide: padding or breaking an event
+/// must not hide it.
 pub(crate) fn partial_event(
     case: &Case<'_, '_>,
     unknown: &[u32],
+    bound_hit: bool,
     identity: Identity,
     evidence: Evidence,
 ) -> Found {
@@ -57,6 +59,9 @@ pub(crate) fn partial_event(
     let mut causes = case.event.damage.names();
     if case.event.truncated() {
         causes.push("truncated by the API server");
+    }
+    if bound_hit {
+        causes.push("bound hit");
     }
     let more = match hidden {
         0 => String::new(),

@@ -132,22 +132,32 @@ impl<'a> Case<'_, 'a> {
             let found = integrity::duplicate_key(self, *identity, evidence.clone());
             out.push(Emitted::Alert(Box::new(found)));
         }
-        let partial_events = engine.integrity[integrity::PARTIAL_EVENT];
         let damaged = self.event.damage.any() || self.event.truncated();
-        if partial_events && damaged {
+        if engine.integrity[integrity::PARTIAL_EVENT] && (damaged || self.event.bound_hit()) {
             // What the level alone makes unknown is no damage.
             let level = audit_level(self.event);
             unknown.retain(|index| engine.programs[*index as usize].needs <= level);
+            let bound = self.bound_hides(&unknown);
+            if !unknown.is_empty() && (damaged || bound) {
+                let Shared { identity, evidence, .. } = shared.get_or_insert_with(|| self.share());
+                let found = integrity::partial_event(self, &unknown, bound, *identity, evidence.clone());
+                out.push(Emitted::Alert(Box::new(found)));
+            }
         }
-        if partial_events && damaged && !unknown.is_empty() {
-            let shared = shared.get_or_insert_with(|| self.share());
-            out.push(Emitted::Alert(Box::new(integrity::partial_event(
-                self,
-                &unknown,
-                shared.identity,
-                shared.evidence.clone(),
-            ))));
+    }
+
+    /// True if a bound was hit by what these programs ask for. That is asked again, because which programs have asked before
+    /// depends on how much of the event's class the index happens to know.
+    fn bound_hides(&self, unknown: &[u32]) -> bool {
+        if unknown.is_empty() || !self.event.bound_hit() {
+            return false;
         }
+        let (event, mut memo) = (self.event.unasked(), Memo::default());
+        for index in unknown {
+            let condition = &self.engine.programs[*index as usize].rule.condition;
+            self.engine.tests.eval(condition, &event, &mut memo);
+        }
+        event.bound_hit()
     }
 
     fn share(&self) -> Shared {

@@ -582,6 +582,22 @@ impl<'a> Event<'a> {
         self.views.get_or_init(Box::default)
     }
 
+    /// True if a fact that was asked for is not known because a bound was hit.
+    pub(crate) fn bound_hit(&self) -> bool {
+        self.views.get().is_some_and(|views| views.bound_hit())
+    }
+
+    /// The same event, of which nobody has asked anything.
+    pub(crate) fn unasked(&self) -> Event<'a> {
+        Event {
+            object_ref: self.object_ref.clone(),
+            user: self.user.clone(),
+            views: OnceCell::new(),
+            lens: Cell::new(Parts::ALL),
+            ..*self
+        }
+    }
+
     /// True if facts may look at all of `parts`.
     pub fn sees(&self, parts: Parts) -> bool {
         parts.within(self.lens.get())

@@ -78,6 +78,8 @@ struct Found<'a> {
     list: bool,
     /// Something could not be seen.
     partial: bool,
+    /// For a bound.
+    bound: bool,
 }
 
 impl Path {
@@ -153,7 +155,10 @@ impl Path {
             }
             None => self.walk(event.root(), 0, &first.text, &mut found, 0),
         }
-        let Found { mut members, list, partial } = found;
+        let Found { mut members, list, partial, bound } = found;
+        if bound {
+            event.views().hit_bound();
+        }
         if members.is_empty() {
             return if partial { Value::Unknown } else { self.missing(event) };
         }
@@ -191,8 +196,8 @@ impl Path {
         let target = match self.stretches.get(stretch).and_then(|s| s.index) {
             None => Some(node),
             Some(index) if index < 0 => {
-                let items: Vec<_> = node.items().collect();
-                items.len().checked_sub(index.unsigned_abs() as usize).map(|at| items[at])
+                let place = node.items().count().checked_sub(index.unsigned_abs() as usize);
+                place.and_then(|place| node.items().nth(place))
             }
             Some(index) => node.items().nth(index as usize),
         };
@@ -310,13 +315,13 @@ fn each_item<'a>(
     mut go: impl FnMut(Node<'a>, &mut Found<'a>),
 ) {
     if nesting >= MAX_NESTING {
-        found.partial = true;
+        (found.partial, found.bound) = (true, true);
         return;
     }
     let mut items = array.items();
     for item in items.by_ref() {
         if found.members.len() >= MAX_MEMBERS {
-            found.partial = true;
+            (found.partial, found.bound) = (true, true);
             return;
         }
         go(item, found);
@@ -367,8 +372,8 @@ pub(super) fn keywords<'a>(event: &Event<'a>) -> Value<'a> {
     let mut open = vec![event.root()];
     while let Some(node) = open.pop() {
         match node.kind() {
-            Kind::Object => open.extend(node.members().map(|(_, value)| value)),
-            Kind::Array => open.extend(node.items()),
+            Kind::Object => open.extend(node.members().map(|(_, value)| value).take(MAX_MEMBERS + 1)),
+            Kind::Array => open.extend(node.items().take(MAX_MEMBERS + 1)),
             Kind::Null => {}
             _ => match scalar(node) {
                 Some(value) => members.push(value),
@@ -376,6 +381,7 @@ pub(super) fn keywords<'a>(event: &Event<'a>) -> Value<'a> {
             },
         }
         if members.len() + open.len() > MAX_MEMBERS {
+            event.views().hit_bound();
             return Value::list_of(members, true);
         }
     }
