@@ -1,7 +1,7 @@
 //! From a match to an alert: the allow-list of what an alert says, scrubbed and bounded.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use uuid::Uuid;
 
@@ -203,9 +203,24 @@ fn texts(list: Option<Node<'_>>) -> impl Iterator<Item = Cow<'_, str>> {
     list.into_iter().flat_map(Node::items).filter_map(Node::text)
 }
 
+/// Source addresses that an alert shows.
+const SOURCE_IPS: usize = 32;
+
+/// The last source addresses, the trusted hop among them; a client may have put any number before.
+fn source_ips<'a>(event: &Event<'a>) -> Vec<Cow<'a, str>> {
+    let mut last = VecDeque::new();
+    for ip in texts(event.node(Top::SourceIps)) {
+        if last.len() == SOURCE_IPS {
+            last.pop_front();
+        }
+        last.push_back(ip);
+    }
+    last.into()
+}
+
 fn request(event: &Event<'_>) -> Request {
     let object = event.object_ref();
-    let ips: Vec<String> = texts(event.node(Top::SourceIps)).take(32).map(|ip| named(&ip)).collect();
+    let ips: Vec<String> = source_ips(event).iter().map(|ip| named(ip)).collect();
     let client = shown(event, "actor.ip");
     let forwarded = ips.iter().rposition(|ip| *ip == client).unwrap_or(0);
     let group = text(object.group());
@@ -239,7 +254,7 @@ fn code(node: Node<'_>) -> Option<i64> {
 
 /// The fields of an audit alert, under the names that Falco's k8saudit plugin uses.
 fn audit_fields(event: &Event<'_>, request: &Request) -> BTreeMap<String, String> {
-    let ips: Vec<_> = texts(event.node(Top::SourceIps)).take(32).collect();
+    let ips = source_ips(event);
     let uri = event.text(Top::RequestUri).map(|uri| address(&uri)).unwrap_or_default();
     let rows = [
         ("ka.user.name", request.user.clone()),

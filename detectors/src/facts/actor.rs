@@ -4,10 +4,11 @@
 //! did it.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::FactType::{Bool, List, Text};
-use super::shape::{missing, text, text_or_missing, texts};
+use super::shape::{last_texts, missing, text, text_or_missing, texts};
 use super::{BOTH, Fact, Parts, falco};
 use crate::event::{Event, Stream, Top};
 use crate::value::Value;
@@ -63,6 +64,9 @@ pub(super) static FACTS: &[Fact] = &[
     Fact::audit("actor.credential-id", Text, USER, credential_id)
         .doc("`JTI=...` of a token or `X509SHA256=...` of a certificate."),
 ];
+
+/// Source addresses that are kept of one event: the last ones, because a client may put any number before them.
+const HOPS: usize = 4096;
 
 /// User names of the control plane.
 const CONTROL_PLANE: &[&str] = &[
@@ -201,14 +205,34 @@ fn groups<'a>(event: &Event<'a>) -> Value<'a> {
     Value::list_of(groups.into_iter().map(Value::Text).collect(), partial)
 }
 
-/// The source addresses, and how many of them stand before the trusted hop.
-fn hops<'a>(event: &Event<'a>) -> Option<(Vec<Cow<'a, str>>, usize)> {
-    let (addresses, _) = texts(event.node(Top::SourceIps)?, super::object::LIMIT);
-    let mut hop = addresses.len().checked_sub(1)?;
-    while hop > 0 && is_proxy(event, &addresses[hop]) {
-        hop -= 1;
+/// Where a request came through.
+struct Hops<'a> {
+    /// The last [`HOPS`] of the source addresses.
+    addresses: VecDeque<Cow<'a, str>>,
+    /// The place of the trusted hop among them.
+    trusted: usize,
+    /// True if there are addresses before them.
+    more: bool,
+}
+
+/// The source addresses, unless there are none, or none that a client could not have put there.
+fn hops<'a>(event: &Event<'a>) -> Result<Hops<'a>, Value<'a>> {
+    let node = event.node(Top::SourceIps).ok_or_else(|| missing(event))?;
+    let seam = event.damage.oversize && node.end() > event.damage.seam;
+    let (addresses, more, whole) = last_texts(node, HOPS);
+    let mut trusted = match addresses.len().checked_sub(1) {
+        _ if seam || !whole => return Err(Value::Unknown),
+        Some(last) => last,
+        None => return Err(missing(event)),
+    };
+    while trusted > 0 && is_proxy(event, &addresses[trusted]) {
+        trusted -= 1;
     }
-    Some((addresses, hop))
+    if trusted == 0 && more {
+        event.views().hit_bound();
+        return Err(Value::Unknown);
+    }
+    Ok(Hops { addresses, trusted, more })
 }
 
 fn is_proxy(event: &Event<'_>, address: &str) -> bool {
@@ -232,15 +256,20 @@ fn show(address: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn ip<'a>(event: &Event<'a>) -> Value<'a> {
-    match hops(event) {
-        Some((mut addresses, hop)) => Value::Text(show(addresses.swap_remove(hop))),
-        None => missing(event),
-    }
+    hops(event).map_or_else(
+        |without| without,
+        |mut hops| hops.addresses.swap_remove_back(hops.trusted).map_or(Value::Absent, |ip| Value::Text(show(ip))),
+    )
 }
 
 fn ip_public<'a>(event: &Event<'a>) -> Value<'a> {
-    let Some((addresses, hop)) = hops(event) else { return missing(event) };
-    parse_address(&addresses[hop]).map_or(Value::Absent, |ip| Value::Bool(is_public(ip)))
+    hops(event).map_or_else(
+        |without| without,
+        |hops| {
+            let ip = parse_address(&hops.addresses[hops.trusted]);
+            ip.map_or(Value::Absent, |ip| Value::Bool(is_public(ip)))
+        },
+    )
 }
 
 /// Documentation ranges count as public: they stand for public addresses in samples and tests.
@@ -261,16 +290,27 @@ fn is_public(ip: IpAddr) -> bool {
 }
 
 fn forwarded<'a>(event: &Event<'a>) -> Value<'a> {
-    let Some((mut addresses, hop)) = hops(event) else { return missing(event) };
-    addresses.truncate(hop);
-    Value::list(addresses.into_iter().map(show))
+    hops(event).map_or_else(
+        |without| without,
+        |hops| {
+            if hops.more {
+                event.views().hit_bound();
+            }
+            let claimed = hops.addresses.into_iter().take(hops.trusted);
+            Value::list_of(claimed.map(|address| Value::Text(show(address))).collect(), hops.more)
+        },
+    )
 }
 
 fn forwarded_untrusted<'a>(event: &Event<'a>) -> Value<'a> {
-    let Some((addresses, _)) = hops(event) else { return missing(event) };
-    let last_is_proxy = addresses.last().is_some_and(|last| is_proxy(event, last));
-    let configured = !event.settings.trusted_proxies.is_empty();
-    Value::Bool(configured && addresses.len() > 1 && !last_is_proxy)
+    hops(event).map_or_else(
+        |without| without,
+        |hops| {
+            let last_is_proxy = hops.addresses.back().is_some_and(|last| is_proxy(event, last));
+            let configured = !event.settings.trusted_proxies.is_empty();
+            Value::Bool(configured && hops.addresses.len() > 1 && !last_is_proxy)
+        },
+    )
 }
 
 fn agent<'a>(event: &Event<'a>) -> Value<'a> {
@@ -315,7 +355,7 @@ fn credential_id<'a>(event: &Event<'a>) -> Value<'a> {
 
 #[cfg(test)]
 mod tests {
-    use crate::facts::tests::check;
+    use crate::facts::tests::{check, check_raw};
 
     fn user(name: &str, groups: &str) -> String {
         format!(r#"{{"user": {{"username": "{name}", "groups": [{groups}]}}}}"#)
@@ -389,6 +429,20 @@ mod tests {
         check_source(r#"["1.1.1.1", "203.0.113.9", "10.0.0.3"]"#, "actor.forwarded", "[1.1.1.1]");
         check_source(r#"["203.0.113.9", "10.0.0.3"]"#, "actor.forwarded-untrusted", "false");
         check_source(r#"["10.0.0.3", "10.0.0.4"]"#, "actor.ip", "10.0.0.3");
+    }
+
+    /// `X-Forwarded-For` may be as long as the client likes.
+    #[test]
+    fn no_number_of_claims_hides_the_trusted_hop() {
+        let claimed = "\"10.0.0.1\", ".repeat(2 * super::HOPS);
+        let source = format!(r#"[{claimed} "203.0.113.9"]"#);
+        check_source(&source, "actor.ip", "203.0.113.9");
+        check_source(&source, "actor.ip-public", "true");
+        check_source(&source, "actor.forwarded-untrusted", "true");
+        check_source(&format!(r#"[{claimed} "203.0.113.9", "10.0.0.3"]"#), "actor.ip", "203.0.113.9");
+        // Which of so many proxies is the first cannot be told; nor the last hop where the end is lost.
+        check_source(&format!(r#"["203.0.113.9", {claimed} "10.0.0.3"]"#), "actor.ip", "?");
+        check_raw(r#"{"verb": "get", "sourceIPs": ["10.0.0.1", "203.0."#, "actor.ip", "?");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The routing keys of an audit event, and the small readers that every family shares.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use crate::event::{Event, Top};
 use crate::facts::Parts;
@@ -115,6 +116,24 @@ pub(super) fn texts(node: Node<'_>, limit: usize) -> (Vec<Cow<'_, str>>, bool) {
         texts.extend(item.text());
     }
     (texts, items.damaged() || !node.complete())
+}
+
+/// The last texts of an array, at most `limit`; whether there are more before them, and whether the array's end is seen.
+pub(super) fn last_texts(node: Node<'_>, limit: usize) -> (VecDeque<Cow<'_, str>>, bool, bool) {
+    let mut last = VecDeque::new();
+    if let Some(one) = node.text() {
+        last.push_back(one);
+        return (last, false, true);
+    }
+    let (mut items, mut more) = (node.items(), false);
+    for text in items.by_ref().filter_map(Node::text) {
+        if last.len() == limit {
+            last.pop_front();
+            more = true;
+        }
+        last.push_back(text);
+    }
+    (last, more, node.complete() && !items.damaged())
 }
 
 /// The HTTP status code; some exporters write it as a string.
