@@ -739,6 +739,119 @@ fn a_list_in_an_oversize_carrier_loses_its_end_once() {
 /// An event as the API server writes it.
 const GOOD: &str = r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"b","stage":"ResponseComplete","requestURI":"/api/v1/secrets","verb":"list","user":{"username":"dana","groups":["system:authenticated"]},"sourceIPs":["10.0.0.9"],"userAgent":"kubectl/v1.34.1","objectRef":{"resource":"secrets","apiVersion":"v1"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
 
+/// A successful create of this object, or a patch by JSON Patch if it is a list.
+fn written(group: &str, resource: &str, object: &str) -> String {
+    let verb = if object.starts_with('[') { "patch" } else { "create" };
+    GOOD.replace("\"verb\":\"list\"", &format!("\"verb\":\"{verb}\""))
+        .replace("Metadata", "Request")
+        .replace(
+            "{\"resource\":\"secrets\"",
+            &format!("{{\"resource\":\"{resource}\",\"apiGroup\":\"{group}\""),
+        )
+        .replace("\"responseStatus\"", &format!("\"requestObject\":{object},\"responseStatus\""))
+}
+
+/// Objects that alert, with a place `@` for padding.
+const PADDED: &[(&str, &str, &str, fn(usize) -> String)] = &[
+    (
+        RBAC,
+        "clusterroles",
+        r#"{"rules":[{"verbs":[@"escalate","bind"],"apiGroups":["*"],"resources":["clusterroles"]}]}"#,
+        word,
+    ),
+    (
+        RBAC,
+        "clusterroles",
+        r#"{"rules":[{"verbs":["get"],"apiGroups":[""],"resources":[@"secrets"]}]}"#,
+        word,
+    ),
+    (
+        RBAC,
+        "clusterroles",
+        r#"{"rules":[{"verbs":["get"],"apiGroups":[@""],"resources":["secrets"]}]}"#,
+        word,
+    ),
+    (
+        RBAC,
+        "clusterroles",
+        r#"{"rules":[@{"verbs":["create"],"apiGroups":[""],"resources":["pods/exec"]}]}"#,
+        |_| r#"{"verbs":["get"],"apiGroups":[""],"resources":["pods"]},"#.to_owned(),
+    ),
+    (
+        RBAC,
+        "clusterrolebindings",
+        r#"{"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[@{"kind":"User","name":"system:anonymous"}]}"#,
+        |n| format!(r#"{{"kind":"User","name":"u{n}"}},"#),
+    ),
+    (
+        "",
+        "pods",
+        r#"{"spec":{"containers":[{"securityContext":{"capabilities":{"add":[@"SYS_ADMIN"]}}}]}}"#,
+        word,
+    ),
+    ("", "pods", r#"{"spec":{"containers":[@{"name":"x","securityContext":{"privileged":true}}]}}"#, named),
+    (
+        "",
+        "pods",
+        r#"{"spec":{"containers":[{"name":"x","volumeMounts":[{"name":"h"}]}],"volumes":[@{"name":"h","hostPath":{"path":"/"}}]}}"#,
+        named,
+    ),
+    ("", "configmaps", r#"{"data":{@"key":"AKIAIOSFODNN7REALKEY"}}"#, |n| format!(r#""k{n}":"","#)),
+    ("", "configmaps", r#"[@{"op":"add","path":"/data/key","value":"AKIAIOSFODNN7REALKEY"}]"#, |n| {
+        format!(r#"{{"op":"add","path":"/data/k{n}","value":"v"}},"#)
+    }),
+];
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+fn word(n: usize) -> String {
+    format!("\"W{n}\",")
+}
+
+fn named(n: usize) -> String {
+    format!(r#"{{"name":"n{n}","emptyDir":{{}}}},"#)
+}
+
+/// What nobody would write by hand is written to get past bounds.
+#[test]
+fn padding_hides_nothing() {
+    for (group, resource, object, padding) in PADDED {
+        let bare = uuids(&written(group, resource, &object.replace('@', "")));
+        assert!(bare.iter().any(|alert| !alert.contains("rbac/activity")), "{object}: {bare:?}");
+        for padding in [(0..5000).map(padding).collect::<String>(), padding(0).repeat(5000)] {
+            let padded = uuids(&written(group, resource, &object.replace('@', &padding)));
+            assert!(bare.is_subset(&padded), "{object}: {bare:?} but {padded:?}");
+        }
+    }
+}
+
+/// Where a bound is hit all the same, that itself is told; where it decides nothing, it is not.
+#[test]
+fn a_bound_that_is_hit_is_told() {
+    let partial = |event: &str| uuids(event).iter().any(|alert| alert.starts_with("integrity/partial-event"));
+    let words: String = (0..70_000).map(word).collect();
+    let role = |verbs: &str| {
+        let rules =
+            format!(r#"{{"rules":[{{"verbs":[{verbs}],"apiGroups":["*"],"resources":["clusterroles"]}}]}}"#);
+        written(RBAC, "clusterroles", &rules)
+    };
+    assert!(partial(&role(&format!(r#"{words}"escalate""#))));
+    assert!(!partial(&role(&format!("{}\"get\"", word(1)))));
+    let containers: String = (0..70_000).map(named).collect();
+    let pod = written("", "pods", &format!(r#"{{"spec":{{"containers":[{containers}{{"name":"x"}}]}}}}"#));
+    assert!(partial(&pod));
+    assert_eq!(uuids(&pod), verdict_of_both(&pod));
+}
+
+/// The alerts of an event whose class the index knows by now.
+fn verdict_of_both(event: &str) -> BTreeSet<String> {
+    let lines = format!("{event}\n").repeat(3);
+    let (indexed, plain) =
+        (judge(ENGINE.worker(), &lines, &[]), judge(ENGINE.worker().unindexed(), &lines, &[]));
+    assert_eq!(indexed, plain);
+    indexed.alerts.into_keys().collect()
+}
+
 /// A torn record with a good one behind it on the same line, as a writer leaves it that was stopped and started again.
 #[test]
 fn what_follows_a_torn_record_is_judged() {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::FactType::{Bool, List, Text};
+use super::object::LIMIT;
 use super::shape::{last_texts, missing, text, text_or_missing, texts};
 use super::{BOTH, Fact, Parts, falco};
 use crate::event::{Event, Stream, Top};
@@ -134,7 +135,11 @@ pub(super) fn actor<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
 pub(super) fn actor_groups<'a>(event: &Event<'a>) -> (Vec<Cow<'a, str>>, bool) {
     let user = event.impersonated().filter(|user| text(user.username).is_some());
     let groups = user.map_or(event.user().groups, |user| user.groups);
-    groups.map_or((Vec::new(), false), |groups| texts(groups, super::object::LIMIT))
+    let (groups, partial) = groups.map_or((Vec::new(), false), |groups| texts(groups, LIMIT));
+    if partial && groups.len() == LIMIT {
+        event.views().hit_bound();
+    }
+    (groups, partial)
 }
 
 /// Namespace and name in the user name of a service account.
@@ -161,10 +166,12 @@ fn kind<'a>(event: &Event<'a>) -> Value<'a> {
             _ => Value::text("unauthenticated"),
         };
     };
-    let in_group = |wanted| actor_groups(event).0.iter().any(|group| group == wanted);
+    let (groups, more) = actor_groups(event);
+    let in_group = |wanted| groups.iter().any(|group| group == wanted);
     Value::text(match &*name {
         "system:anonymous" => "anonymous",
         _ if in_group("system:unauthenticated") => "anonymous",
+        _ if more => return Value::Unknown,
         name if split_service_account(name).is_some() => "service-account",
         name if name.starts_with("system:node:") && in_group("system:nodes") => "node",
         name if CONTROL_PLANE.contains(&name) => "control-plane",
@@ -258,7 +265,9 @@ fn show(address: Cow<'_, str>) -> Cow<'_, str> {
 fn ip<'a>(event: &Event<'a>) -> Value<'a> {
     hops(event).map_or_else(
         |without| without,
-        |mut hops| hops.addresses.swap_remove_back(hops.trusted).map_or(Value::Absent, |ip| Value::Text(show(ip))),
+        |mut hops| {
+            hops.addresses.swap_remove_back(hops.trusted).map_or(Value::Absent, |ip| Value::Text(show(ip)))
+        },
     )
 }
 
@@ -407,6 +416,18 @@ mod tests {
         check(event, "actor.impersonating-groups", "[system:masters]");
         check(r#"{"impersonatedUser": null}"#, "actor.name", "dana");
         check("{}", "actor.impersonating", "-");
+    }
+
+    #[test]
+    fn no_number_of_groups_hides_one() {
+        let groups: String = (0..5000).map(|n| format!("\"g{n}\", ")).collect();
+        let user =
+            format!(r#"{{"user": {{"username": "x", "groups": [{groups} "system:unauthenticated"]}}}}"#);
+        check(&user, "actor.kind", "anonymous");
+        let groups = groups.repeat(20);
+        let user =
+            format!(r#"{{"user": {{"username": "x", "groups": [{groups} "system:unauthenticated"]}}}}"#);
+        check(&user, "actor.kind", "?");
     }
 
     #[track_caller]

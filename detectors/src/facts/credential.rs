@@ -26,8 +26,8 @@ const KUBECONFIG_TOKEN: &str = "kubeconfig-token";
 /// A value whose name says that it is a secret.
 const PASSWORD: &str = "password";
 
-/// Bytes of one value that are looked at.
-pub(super) const LONGEST: usize = 1 << 20;
+/// Bytes of one value that are looked at: as many as an object may have where Kubernetes stores it.
+pub(super) const LONGEST: usize = 3 << 19;
 
 /// Nothing shorter has one of the forms: `ab://:c@d`.
 const SHORTEST_FORM: usize = 9;

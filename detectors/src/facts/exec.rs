@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::FactType::{Bool, List, Text};
+use super::object::Words;
 use super::query::{Query, clean, path};
 use super::shape::{Shape, missing, sees_rest};
 use super::{Fact, Parts};
@@ -22,7 +23,7 @@ pub(super) static FACTS: &[Fact] = &[
     Fact::audit("exec.argv0", Text, SHAPE, argv0)
         .doc("The program: the last path segment of the command's first word."),
     Fact::audit("exec.words", List, SHAPE, words).doc(
-        "The last path segment of every word of the command, also inside the strings given to `sh -c`: \
+        "The last path segment of every word of the command, each once, also inside the strings given to `sh -c`: \
         split at blanks, quotes and shell punctuation.",
     ),
     Fact::audit("exec.is-shell", Bool, SHAPE, is_shell).doc(
@@ -46,9 +47,6 @@ pub(super) static FACTS: &[Fact] = &[
         leading slash.",
     ),
 ];
-
-/// Words that are listed of one command.
-const WORDS: usize = 4096;
 
 /// A command run in a container, or an attachment to its main process.
 #[derive(Debug, Default)]
@@ -203,9 +201,14 @@ fn words<'a>(event: &Event<'a>) -> Value<'a> {
         |without| without,
         |command| {
             let split = command.argv.iter().flat_map(|word| word.split(punctuation));
-            let mut words = split.map(basename).filter(|word| !word.is_empty());
-            let seen: Vec<_> = words.by_ref().take(WORDS).map(owned).collect();
-            Value::list_of(seen, command.partial || words.next().is_some())
+            let (mut words, mut cut) = (Words::default(), false);
+            for word in split.map(basename).filter(|word| !word.is_empty()) {
+                cut |= !words.add(Cow::Borrowed(word));
+            }
+            if cut {
+                event.views().hit_bound();
+            }
+            Value::list_of(words.items.iter().map(|word| owned(word)).collect(), command.partial || cut)
         },
     )
 }
@@ -307,11 +310,10 @@ impl Wrapper {
     }
 }
 
-/// True if the command's program is a shell, looked for behind at most 16 wrappers.
+/// True if the command's program is a shell, looked for behind any number of wrappers.
 fn runs_shell(argv: &[String]) -> bool {
     let mut words = argv;
-    for _ in 0..16 {
-        let Some((first, rest)) = words.split_first() else { return false };
+    while let Some((first, rest)) = words.split_first() {
         // `env -S` takes a whole command line as one word; a login shell's name begins with a hyphen.
         let program = basename(first.split_whitespace().next().unwrap_or_default());
         if SHELLS.contains(&program.trim_start_matches('-')) {
@@ -458,9 +460,15 @@ mod tests {
         check_exec(&query, "exec.argv0", "x");
         let all = vec!["x"; 900].join(" ") + " last";
         check_exec(&query, "exec.command", &all);
-        let endless = vec!["command=x"; (1 << 16) + 1].join("&");
+        let endless = vec!["command=x"; (1 << 18) + 1].join("&");
         check_exec(&endless, "exec.command", "?");
         check_exec(&endless, "exec.is-shell", "?");
+        let echoes: String = (0..5000).map(|n| format!("command=echo&command={n}&")).collect();
+        check_exec(&format!("command=true&{echoes}command=nc"), "exec.words", &{
+            let numbers: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
+            format!("[true, echo, {}, nc]", numbers.join(", "))
+        });
+        check_exec(&format!("{}command=sh", "command=env&".repeat(5000)), "exec.is-shell", "true");
     }
 
     #[track_caller]

@@ -9,23 +9,36 @@
 //! was written can be hidden by a later operation of the same patch. Operations that fetch values from elsewhere (`move`,
 //! `copy`) make the whole view incomplete.
 //!
-//! Each step is linear in the bytes of the view, the number of steps is fixed by the facts, and lists stop at [`LIMIT`]
-//! items: that bounds the work by the size of the event.
+//! Each step is linear in the bytes of the view and the number of steps is fixed by the facts: that bounds the work by the
+//! size of the event. Lists are visited item by item; what is kept of them is bounded ([`LIMIT`]), far above what the API
+//! server stores, and a bound that is hit is noted ([`Bounds`]).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
+use foldhash::fast::RandomState;
+
 use super::shape::{Shape, sees_rest, text};
+use super::views::Bounds;
 use crate::event::{Event, Top};
 use crate::scan::{Kind, Node};
 use crate::value::{Tri, Value};
 
-/// Items that are read of one list; behind them the list is incomplete.
-pub(super) const LIMIT: usize = 4096;
+/// Items that are kept of one list; what would be more is unknown.
+pub(super) const LIMIT: usize = 1 << 16;
+
+/// From how many words on a set pays.
+const MANY: usize = 16;
+
+/// Operations of a patch. The API server refuses more than 10000.
+const OPERATIONS: usize = 1 << 14;
 
 /// Steps of an operation's path.
 const DEEPEST: usize = 64;
+
+/// Steps of all of them.
+const STEPS: usize = 1 << 18;
 
 /// The object that a request wrote.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +74,11 @@ pub(super) fn object<'e, 'a>(event: &'e Event<'a>) -> Result<&'e View<'a>, Value
     match Body::of(event) {
         Body::Absent => Err(Value::Absent),
         Body::Unknown => Err(Value::Unknown),
-        body => event.views().object.get_or_init(|| View::root(body)).as_ref().ok_or(Value::Unknown),
+        body => {
+            let views = event.views();
+            let object = views.object.get_or_init(|| View::root(body, views.bounds()));
+            object.as_ref().ok_or(Value::Unknown)
+        }
     }
 }
 
@@ -146,6 +163,7 @@ pub(super) struct View<'a> {
     form: Form,
     /// True if everything at and below this place can be seen.
     pub(super) complete: bool,
+    pub(super) bounds: Bounds,
 }
 
 /// The items of a list.
@@ -156,47 +174,63 @@ pub(super) struct Items<'a> {
     pub(super) partial: bool,
 }
 
-/// Texts, some of which may be missing.
+/// Different texts, some of which may be missing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Words<'a> {
     pub(super) items: Vec<Cow<'a, str>>,
     pub(super) partial: bool,
+    /// The same as `items`, of many.
+    set: Option<Box<HashSet<Cow<'a, str>, RandomState>>>,
 }
 
 impl<'a> View<'a> {
     /// The object itself; `None` if there is none or none can be seen.
-    fn root(body: Body<'a>) -> Option<View<'a>> {
+    fn root(body: Body<'a>, bounds: &Bounds) -> Option<View<'a>> {
+        let of = |node, form, complete| View {
+            pieces: vec![Piece::at(node)],
+            form,
+            complete,
+            bounds: bounds.clone(),
+        };
         match body {
             Body::Absent | Body::Unknown => None,
-            Body::Whole(node) => {
-                Some(View { pieces: vec![Piece::at(node)], form: Form::Whole, complete: node.complete() })
-            }
-            Body::Fragment(node) => {
-                Some(View { pieces: vec![Piece::at(node)], form: Form::Fragment, complete: false })
-            }
-            Body::Ops(node) => Some(View::of_operations(node)),
+            Body::Whole(node) => Some(of(node, Form::Whole, node.complete())),
+            Body::Fragment(node) => Some(of(node, Form::Fragment, false)),
+            Body::Ops(node) => Some(View::of_operations(node, bounds)),
         }
     }
 
-    fn of_operations(ops: Node<'a>) -> View<'a> {
-        let (mut pieces, mut moved) = (Vec::new(), false);
+    fn of_operations(ops: Node<'a>, bounds: &Bounds) -> View<'a> {
+        let (mut pieces, mut moved, mut left) = (Vec::new(), false, STEPS);
         for (place, op) in ops.items().enumerate() {
-            if place == LIMIT {
+            if place == OPERATIONS {
+                bounds.hit();
                 moved = true;
                 break;
             }
             let name = text(op.get("op")).unwrap_or_default();
             match (&*name, op.get("path").and_then(Node::text), op.get("value")) {
-                ("add" | "replace", Some(path), Some(node)) => match pointer(&path) {
-                    Some(steps) => pieces.push(Piece { node, path: Some(steps), depth: 0 }),
-                    None => moved = true,
+                ("add" | "replace", Some(path), Some(node)) => match pointer(&path, left.min(DEEPEST)) {
+                    Some(steps) => {
+                        left -= steps.len();
+                        pieces.push(Piece { node, path: Some(steps), depth: 0 });
+                    }
+                    None => {
+                        bounds.hit();
+                        moved = true;
+                    }
                 },
                 ("test" | "remove", ..) => {}
                 _ => moved = true,
             }
         }
         let complete = !moved && pieces.iter().any(|piece| piece.next().is_none());
-        View { pieces, form: Form::Ops { moved }, complete }
+        View { pieces, form: Form::Ops { moved }, complete, bounds: bounds.clone() }
+    }
+
+    /// A view of the same object.
+    fn with(&self, pieces: Vec<Piece<'a>>, complete: bool) -> View<'a> {
+        View { pieces, form: self.form, complete, bounds: self.bounds.clone() }
     }
 
     /// The values that lie at this place itself.
@@ -228,7 +262,7 @@ impl<'a> View<'a> {
             }
             pieces.push(found);
         }
-        View { pieces, form: self.form, complete }
+        self.with(pieces, complete)
     }
 
     /// The place at the end of these keys.
@@ -251,83 +285,81 @@ impl<'a> View<'a> {
         node.complete() && whole()
     }
 
-    /// The items of the list at this place that stand behind [`LIMIT`] and may hold a `*`.
-    pub(super) fn stars_behind_limit(&self) -> impl Iterator<Item = View<'a>> + '_ {
-        let behind = self.here().flat_map(|node| node.items().skip(LIMIT));
-        // A patch may spell it as an escape.
-        let starred = behind.filter(|node| memchr::memchr2(b'*', b'\\', node.raw()).is_some());
-        starred.map(|node| View { pieces: vec![Piece::at(node)], form: self.form, complete: true })
+    /// The items of the list at this place, at most [`LIMIT`]. They are objects: anything else says nothing.
+    pub(super) fn items(&self, merge: Merge) -> Items<'a> {
+        let (mut views, mut cut) = (Vec::new(), false);
+        let partial = self.each(merge, |view| {
+            if views.len() < LIMIT {
+                views.push(view);
+            } else {
+                cut = true;
+            }
+        });
+        if cut {
+            self.bounds.hit();
+        }
+        Items { views, partial: partial || cut }
     }
 
-    /// The items of the list at this place.
-    pub(super) fn items(&self, merge: Merge) -> Items<'a> {
-        let mut views = Vec::new();
+    /// Visits the items of the list at this place, however many; true if there may be more.
+    pub(super) fn each(&self, merge: Merge, mut visit: impl FnMut(View<'a>)) -> bool {
         let mut grouped: BTreeMap<&str, Vec<Piece<'a>>> = BTreeMap::new();
         let mut complete = self.complete;
         for piece in &self.pieces {
             match piece.next() {
                 None if piece.node.kind() == Kind::Array => {
-                    complete = self.array_items(piece.node, merge, &mut views);
+                    complete = self.each_in(piece.node, merge, &mut visit);
                 }
                 None => {}
                 // An operation on the item itself: `add` inserts, so two at one index are two items.
                 Some(_) if piece.step().next().is_none() => {
-                    let node = piece.node;
-                    let complete = self.all_of(node);
-                    views.push(View { pieces: vec![Piece::at(node)], form: self.form, complete });
+                    visit(self.with(vec![Piece::at(piece.node)], self.all_of(piece.node)));
                 }
                 Some(index) => grouped.entry(index).or_default().push(piece.step()),
             }
         }
-        let parts = grouped.into_values();
-        views.extend(parts.map(|pieces| View { pieces, form: self.form, complete: false }));
-        Items { views, partial: !complete }
+        grouped.into_values().for_each(|pieces| visit(self.with(pieces, false)));
+        !complete
     }
 
-    /// Adds the items of an array; true if they are all that the list has.
-    fn array_items(&self, array: Node<'a>, merge: Merge, views: &mut Vec<View<'a>>) -> bool {
+    /// Visits the items of an array; true if they are all that the list has.
+    fn each_in(&self, array: Node<'a>, merge: Merge, visit: &mut impl FnMut(View<'a>)) -> bool {
         let fragment = self.form == Form::Fragment;
         let atomic = merge == Merge::Atomic || self.complete;
         let mut items = array.items();
         for item in items.by_ref() {
-            if views.len() >= LIMIT {
-                return false;
+            // Millions of brackets with nothing between them are quickly passed.
+            if item.raw().len() <= "{}".len() || item.kind() != Kind::Object {
+                continue;
             }
             if fragment && is_directive(item) {
                 continue;
             }
             let complete = if fragment { atomic && item.complete() } else { self.all_of(item) };
-            views.push(View { pieces: vec![Piece::at(item)], form: self.form, complete });
+            visit(self.with(vec![Piece::at(item)], complete));
         }
         let whole = if fragment { atomic } else { self.form != Form::Ops { moved: true } };
         whole && array.complete() && !items.damaged()
     }
 
-    /// The members of the object at this place, and whether there may be more. Members that a patch deletes are left out.
-    pub(super) fn members(&self) -> (Vec<(Cow<'a, str>, View<'a>)>, bool) {
-        let mut found = Vec::new();
+    /// Visits the members of the object at this place, however many; true if there may be more. Members that a patch
+    /// deletes are left out.
+    pub(super) fn each_member(&self, mut visit: impl FnMut(Cow<'a, str>, View<'a>)) -> bool {
         let mut partial = !self.complete;
         for piece in &self.pieces {
             if let Some(name) = piece.next() {
                 let step = piece.step();
                 let complete = step.next().is_none() && self.all_of(step.node);
-                let name = Cow::Owned(name.to_owned());
-                found.push((name, View { pieces: vec![step], form: self.form, complete }));
+                visit(Cow::Owned(name.to_owned()), self.with(vec![step], complete));
                 continue;
             }
             let mut members = piece.node.members();
             for (key, node) in members.by_ref().filter(|(_, node)| !node.is_null()) {
-                if found.len() == LIMIT {
-                    partial = true;
-                    break;
-                }
-                let complete = self.all_of(node);
-                let view = View { pieces: vec![Piece::at(node)], form: self.form, complete };
-                found.push((key.text(), view));
+                visit(key.text(), self.with(vec![Piece::at(node)], self.all_of(node)));
             }
             partial |= members.damaged();
         }
-        (found, partial)
+        partial
     }
 
     /// True if something is here or below; unknown if nothing is seen but might be there.
@@ -377,40 +409,74 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The texts of a list of scalars. An item `*` behind the limit is still found.
+    /// The different texts of a list of scalars, at most [`LIMIT`], and a `*` in any case.
     pub(super) fn words(&self) -> Words<'a> {
-        let mut words = Words { items: Vec::new(), partial: !self.complete };
-        let (mut starred, mut overflow) = (false, false);
+        let (mut words, mut cut) = (Words::default(), false);
+        let partial = self.each_text(|text| cut |= !words.add(text));
+        words.partial = partial || cut;
+        if cut {
+            self.bounds.hit();
+        }
+        words
+    }
+
+    /// Adds the texts of a list of scalars to a line, joined by spaces; true if there may be more.
+    pub(super) fn join_onto(&self, line: &mut Option<String>) -> bool {
+        self.each_text(|text| match line {
+            Some(line) => {
+                line.push(' ');
+                line.push_str(&text);
+            }
+            None => *line = Some(text.into_owned()),
+        })
+    }
+
+    /// Visits the texts of a list of scalars; true if there may be more.
+    fn each_text(&self, mut visit: impl FnMut(Cow<'a, str>)) -> bool {
+        let mut partial = !self.complete;
         for piece in &self.pieces {
             if piece.next().is_some() {
                 // An operation on one item; what lies deeper is no text.
-                words.items.extend(piece.node.text().filter(|_| piece.step().next().is_none()));
+                let text = piece.node.text().filter(|_| piece.step().next().is_none());
+                text.into_iter().for_each(&mut visit);
                 continue;
             }
             let mut items = piece.node.items();
-            for word in items.by_ref().filter_map(Node::text) {
-                let star = word == "*";
-                if words.items.len() < LIMIT || (star && !starred) {
-                    words.items.push(word);
-                } else {
-                    overflow = true;
-                }
-                starred |= star;
-            }
+            items.by_ref().filter_map(Node::text).for_each(&mut visit);
             if piece.node.kind() == Kind::Array {
                 let seen = self.form != Form::Ops { moved: true } && !items.damaged();
-                words.partial = !seen || !piece.node.complete();
+                partial = !seen || !piece.node.complete();
             }
         }
-        words.partial |= overflow;
-        words
+        partial
     }
 }
 
 impl<'a> Words<'a> {
+    /// Adds a text unless it is there; false if there is no room for it.
+    pub(super) fn add(&mut self, word: Cow<'a, str>) -> bool {
+        if self.has(&word) {
+            return true;
+        }
+        if self.items.len() >= LIMIT && word != "*" {
+            return false;
+        }
+        if self.items.len() == MANY {
+            self.set = Some(Box::new(self.items.iter().cloned().collect()));
+        }
+        if let Some(set) = &mut self.set {
+            set.insert(word.clone());
+        }
+        self.items.push(word);
+        true
+    }
+
     /// True if one of the texts is `wanted`.
     pub(super) fn has(&self, wanted: &str) -> bool {
-        self.items.iter().any(|item| item == wanted)
+        match &self.set {
+            Some(set) => set.contains(wanted),
+            None => self.items.iter().any(|item| item == wanted),
+        }
     }
 
     /// The texts as a fact's value.
@@ -432,10 +498,10 @@ fn is_directive(item: Node<'_>) -> bool {
     item.kind() == Kind::Object && item.get("$patch").is_some() && item.members().count() <= 2
 }
 
-/// The steps of a JSON pointer (RFC 6901); `None` if it is deeper than any field that facts look at.
-fn pointer(path: &str) -> Option<Rc<[String]>> {
+/// The steps of a JSON pointer (RFC 6901); `None` if there are more than `limit`.
+fn pointer(path: &str, limit: usize) -> Option<Rc<[String]>> {
     let steps = || path.split('/').skip(1);
-    let shallow = steps().nth(DEEPEST).is_none();
+    let shallow = steps().nth(limit).is_none();
     shallow.then(|| steps().map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::FactType::{Bool, List, Text};
 use super::action::pod_path;
-use super::object::{self, Merge, View, truth};
+use super::object::{self, LIMIT, Merge, View, truth};
 use super::shape::Shape;
 use super::{Fact, credential, query};
 use crate::event::Event;
@@ -157,35 +157,42 @@ impl<'a> Pod<'a> {
 
     /// The hostPath volumes, and whether there may be more.
     fn host_volumes(&self) -> (Vec<HostVolume<'a>>, bool) {
-        let items = self.spec.key("volumes").items(Merge::ByKey);
-        let (mut volumes, mut partial) = (Vec::new(), items.partial);
-        for volume in &items.views {
+        let (mut volumes, mut hidden) = (Vec::new(), false);
+        let more = self.spec.key("volumes").each(Merge::ByKey, |volume| {
             let path = volume.path(&["hostPath", "path"]);
             match path.str() {
+                Some(_) if volumes.len() == LIMIT => {
+                    volume.bounds.hit();
+                    hidden = true;
+                }
                 Some(path) => {
                     volumes.push(HostVolume { name: volume.key("name").str(), path: query::clean(&path) });
                 }
-                None => partial |= !path.complete,
+                None => hidden |= !path.complete,
             }
-        }
-        (volumes, partial)
+        });
+        (volumes, hidden || more)
     }
 
     /// Whether each mounted volume is mounted for writing by some container, by the volume's name.
     fn mounts(&self) -> (HashMap<Cow<'a, str>, Tri>, bool) {
         let (mut mounts, mut partial) = (HashMap::new(), self.partial);
         for container in &self.containers {
-            let items = container.key("volumeMounts").items(Merge::ByKey);
-            partial |= items.partial;
-            for mount in &items.views {
+            let more = container.key("volumeMounts").each(Merge::ByKey, |mount| {
                 let Some(name) = mount.key("name").str() else {
                     partial |= !mount.complete;
-                    continue;
+                    return;
                 };
+                if mounts.len() == LIMIT && !mounts.contains_key(&name) {
+                    mount.bounds.hit();
+                    partial = true;
+                    return;
+                }
                 let writable = !mount.key("readOnly").truth();
                 let seen = mounts.entry(name).or_insert(writable);
                 *seen = seen.or(writable);
-            }
+            });
+            partial |= more;
         }
         (mounts, partial)
     }
@@ -313,8 +320,15 @@ fn capabilities<'a>(event: &Event<'a>) -> Value<'a> {
         for container in &pod.containers {
             let words = container.path(&["securityContext", "capabilities", "add"]).words();
             partial |= words.partial;
-            let upper = words.items.iter().map(|word| word.to_uppercase());
-            names.extend(upper.map(|name| name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned)));
+            for name in words.items.iter().map(|word| word.to_uppercase()) {
+                let name = name.strip_prefix("CAP_").map_or(name.clone(), str::to_owned);
+                if names.len() < LIMIT || name == "ALL" {
+                    names.insert(name);
+                } else if !names.contains(&name) {
+                    container.bounds.hit();
+                    partial = true;
+                }
+            }
         }
         Value::list_of(names.into_iter().map(|name| Value::Text(Cow::Owned(name))).collect(), partial)
     })
@@ -322,20 +336,22 @@ fn capabilities<'a>(event: &Event<'a>) -> Value<'a> {
 
 fn unconfined<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
-        let (annotations, more) = pod.metadata.key("annotations").members();
-        let annotated = |prefix: &str| {
-            let off = |(key, value): &(Cow<'a, str>, View<'a>)| {
-                key.starts_with(prefix) && value.is("unconfined") == Tri::True
-            };
-            let unseen = if more { Tri::Unknown } else { Tri::False };
-            unseen.or(Tri::from(annotations.iter().any(off)))
-        };
+        const PREFIXES: [&str; 3] = [
+            "seccomp.security.alpha.kubernetes.io/pod",
+            "container.seccomp.security.alpha.kubernetes.io/",
+            "container.apparmor.security.beta.kubernetes.io/",
+        ];
+        let mut annotated = [Tri::False; 3];
+        let more = pod.metadata.key("annotations").each_member(|key, value| {
+            for (prefix, seen) in PREFIXES.iter().zip(&mut annotated) {
+                *seen = seen.or(Tri::from(key.starts_with(prefix) && value.is("unconfined") == Tri::True));
+            }
+        });
+        let [pod_seccomp, seccomp, apparmor] =
+            annotated.map(|seen| seen.or(if more { Tri::Unknown } else { Tri::False }));
         let profile = |key: &str| pod.any_context(|context| context.path(&[key, "type"]).is("Unconfined"));
-        let seccomp = annotated("seccomp.security.alpha.kubernetes.io/pod")
-            .or(annotated("container.seccomp.security.alpha.kubernetes.io/"));
-        let apparmor = annotated("container.apparmor.security.beta.kubernetes.io/");
         which([
-            ("seccomp", profile("seccompProfile").or(seccomp)),
+            ("seccomp", profile("seccompProfile").or(pod_seccomp).or(seccomp)),
             ("apparmor", profile("appArmorProfile").or(apparmor)),
             ("selinux", pod.any_context(|context| weak_selinux(&context.key("seLinuxOptions")))),
             ("proc-mount", pod.any_context(|context| context.key("procMount").is("Unmasked"))),
@@ -367,12 +383,11 @@ fn commands<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
         let (mut commands, mut partial) = (Vec::new(), pod.partial);
         for container in &pod.containers {
-            let (command, args) = (container.key("command").words(), container.key("args").words());
-            partial |= command.partial || args.partial;
-            let words = [command.items, args.items].concat();
-            if !words.is_empty() {
-                commands.push(Value::Text(Cow::Owned(words.join(" "))));
+            let mut line = None;
+            for words in ["command", "args"] {
+                partial |= container.key(words).join_onto(&mut line);
             }
+            commands.extend(line.map(|line| Value::Text(Cow::Owned(line))));
         }
         Value::list_of(commands, partial)
     })
@@ -382,19 +397,22 @@ fn env_credentials<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
         let (mut names, mut partial) = (Vec::new(), pod.partial);
         for container in &pod.containers {
-            let items = container.key("env").items(Merge::ByKey);
-            partial |= items.partial;
-            for variable in &items.views {
+            let more = container.key("env").each(Merge::ByKey, |variable| {
                 let value = variable.key("value");
                 let Some(text) = value.str() else {
                     partial |= !value.complete;
-                    continue;
+                    return;
                 };
                 let name = variable.key("name").str().unwrap_or("?".into());
-                if names.len() < object::LIMIT && credential::class(&name, &text).is_some() {
+                let found = credential::class(&name, &text).is_some();
+                if found && names.len() < LIMIT {
                     names.push(Value::Text(name));
+                } else if found || text.len() > credential::LONGEST {
+                    variable.bounds.hit();
+                    partial = true;
                 }
-            }
+            });
+            partial |= more;
         }
         Value::list_of(names, partial)
     })
@@ -418,7 +436,6 @@ fn node_name<'a>(event: &Event<'a>) -> Value<'a> {
 
 fn tolerates_all<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
-        let items = pod.spec.key("tolerations").items(Merge::Atomic);
         let all = |toleration: &View<'a>| {
             let key = toleration.key("key");
             let keyless = match (key.str(), key.complete) {
@@ -428,20 +445,22 @@ fn tolerates_all<'a>(event: &Event<'a>) -> Value<'a> {
             };
             toleration.key("operator").is("Exists").and(keyless)
         };
-        let seen = items.views.iter().map(all).max().unwrap_or(Tri::False);
-        truth(seen.or(if items.partial { Tri::Unknown } else { Tri::False }))
+        let mut seen = Tri::False;
+        let tolerations = pod.spec.key("tolerations");
+        let more = tolerations.each(Merge::Atomic, |toleration| seen = seen.or(all(&toleration)));
+        truth(seen.or(if more { Tri::Unknown } else { Tri::False }))
     })
 }
 
 fn owner_kind<'a>(event: &Event<'a>) -> Value<'a> {
     of_pod(event, |pod| {
-        let owners = pod.object.path(&["metadata", "ownerReferences"]).items(Merge::ByKey);
-        let controls = |owner: &&View<'a>| owner.key("controller").truth() == Tri::True;
-        match owners.views.iter().find(controls) {
-            Some(owner) => owner.key("kind").text(),
-            None if owners.partial => Value::Unknown,
-            None => Value::Absent,
-        }
+        let mut controller = None;
+        let more = pod.object.path(&["metadata", "ownerReferences"]).each(Merge::ByKey, |owner| {
+            if controller.is_none() && owner.key("controller").truth() == Tri::True {
+                controller = Some(owner.key("kind").text());
+            }
+        });
+        controller.unwrap_or(if more { Value::Unknown } else { Value::Absent })
     })
 }
 

@@ -5,14 +5,33 @@ use std::borrow::Cow;
 use crate::event::{Event, Top};
 use crate::percent;
 
-/// Parameters that are read of one query. Headers end at 1 MiB, so hardly any request has more.
-const LIMIT: usize = 1 << 16;
+/// Values of parameters that are kept of one query. Headers end at 1 MiB, so that no request has more.
+const LIMIT: usize = 1 << 18;
 
-/// The query of a request URI.
+/// The parameters that facts read. No number of others may hide them.
+const READ: [&str; 12] = [
+    "command",
+    "dryRun",
+    "cmd",
+    "container",
+    "fieldManager",
+    "fieldSelector",
+    "input",
+    "labelSelector",
+    "resourceVersion",
+    "sendInitialEvents",
+    "stdin",
+    "tty",
+];
+
+/// How many of them are read in all their values; of the others the first counts.
+const MANY: usize = 2;
+
+/// The query of a request URI, as far as facts read it.
 #[derive(Debug, Default)]
 pub(super) struct Query {
-    pairs: Vec<(String, String)>,
-    /// True if there were more than [`LIMIT`] parameters.
+    pairs: Vec<(&'static str, String)>,
+    /// True if there were more than [`LIMIT`] values.
     pub(super) partial: bool,
 }
 
@@ -21,35 +40,42 @@ impl Query {
     pub(super) fn of<'e>(event: &'e Event<'_>) -> &'e Query {
         event.views().query.get_or_init(|| {
             let uri = event.text(Top::RequestUri).unwrap_or_default();
-            uri.split_once('?').map_or_else(Query::default, |(_, query)| Query::parse(query))
+            let query = uri.split_once('?').map_or_else(Query::default, |(_, query)| Query::parse(query));
+            if query.partial {
+                event.views().hit_bound();
+            }
+            query
         })
     }
 
     /// Reads `a=b&c=d`. Like Go, it passes over parameters that hold a semicolon or a broken escape: the API server never
     /// saw those, so they may not hide or feign others.
     fn parse(text: &str) -> Query {
-        let mut query = Query::default();
+        let (mut query, mut seen) = (Query::default(), [false; READ.len()]);
         for pair in text.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(key), Some(value)) = (decode(key, true), decode(value, true)) else { continue };
+            let Some(place) = READ.iter().position(|name| *name == key) else { continue };
+            if std::mem::replace(&mut seen[place], true) && place >= MANY {
+                continue;
+            }
             if query.pairs.len() == LIMIT {
                 query.partial = true;
                 break;
             }
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if let (Some(key), Some(value)) = (decode(key, true), decode(value, true)) {
-                query.pairs.push((key.into_owned(), value.into_owned()));
-            }
+            query.pairs.push((READ[place], value.into_owned()));
         }
         query
     }
 
     /// The first value of a parameter.
     pub(super) fn first(&self, key: &str) -> Option<&str> {
-        self.pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_str())
     }
 
     /// All values of a parameter, in order.
     pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
-        self.pairs.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(name, _)| *name == key).map(|(_, value)| value.as_str())
     }
 
     /// A boolean parameter as `k8s.io/apimachinery` converts it: there, and its first value neither `false` nor `0`.
@@ -137,10 +163,20 @@ mod tests {
 
     #[test]
     fn what_go_does_not_read_is_not_read() {
-        let query = Query::parse("command=ls;x&command=%zz&command=sh&&tty&stdin=0&a=b=c");
+        let query =
+            Query::parse("command=ls;x&command=%zz&command=sh&&tty&stdin=0&container=b=c&container=d&a");
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh"]);
         assert!(query.flag("tty"));
         assert!(!query.flag("stdin"));
-        assert_eq!(query.first("a"), Some("b=c"));
+        assert_eq!(query.all("container").collect::<Vec<_>>(), ["b=c"]);
+    }
+
+    #[test]
+    fn no_number_of_parameters_hides_one_that_is_read() {
+        let query = Query::parse(&format!("{}command=sh", "a&tty&".repeat(LIMIT)));
+        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh"]);
+        let query = Query::parse(&format!("{}command=sh", "command&".repeat((1 << 20) / 8)));
+        assert_eq!(query.all("command").last(), Some("sh"));
+        assert!(!query.partial);
     }
 }

@@ -1,7 +1,7 @@
 //! `rbac.*`: what a role grants, and to whom a binding gives it.
 //!
-//! Rules and subjects are lists without merge keys, so a patch that mentions them gives all of them. A `*` is looked for in
-//! every rule, however many there are.
+//! Rules and subjects are lists without merge keys, so a patch that mentions them gives all of them. A role's rules are read
+//! one by one, however many there are, and what each lets do is noted; only `rbac.grants` keeps some of them.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -95,19 +95,38 @@ struct Rule<'a> {
     named: bool,
 }
 
-/// A question to a rule.
-type Test<'t, 'a> = &'t dyn Fn(&Rule<'a>) -> bool;
+/// Names, each with what a rule must grant to be called so.
+type Classes = [(&'static str, fn(&Rule<'_>) -> bool)];
 
 /// A role's rules.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rules<'a> {
-    /// At most [`LIMIT`], and as many again of those behind them that hold a `*`.
-    list: Vec<Rule<'a>>,
+    /// True if there is one at all.
+    any: bool,
     partial: bool,
     /// `*` in verbs, resources, apiGroups, nonResourceURLs of any rule.
     stars: [bool; 4],
     full_wildcard: bool,
+    /// Of [`ESCALATIONS`], [`POD_ENTRIES`], [`LEVERS`] those that some rule is called.
+    escalates: Vec<&'static str>,
+    pod_entry: Vec<&'static str>,
+    levers: Vec<&'static str>,
+    reads_secrets: bool,
+    /// Without naming them.
+    reads_all_secrets: bool,
+    node_proxy: bool,
+    writes: bool,
+    /// True if some rule is on resources, and if all such are on custom groups.
+    on_resources: bool,
+    only_custom: bool,
+    /// Rules that grant something: those with a `*`, and the others.
+    list: [Vec<Rule<'a>>; 2],
+    /// Words that either may yet hold.
+    room: [usize; 2],
 }
+
+/// Words of rules that are kept for `rbac.grants`, which come to more grants than it lists.
+const ROOM: usize = 1 << 14;
 
 impl<'a> Rule<'a> {
     fn of(view: &View<'a>) -> Rule<'a> {
@@ -137,6 +156,13 @@ impl<'a> Rule<'a> {
         self.groups.has("*") || groups.iter().any(|group| self.groups.has(group))
     }
 
+    /// True if Kubernetes owns none of its API groups.
+    fn only_custom_groups(&self) -> bool {
+        let custom = |group: &Cow<'_, str>| group.contains('.') && !group.ends_with(".k8s.io");
+        let groups = &self.groups;
+        groups.items.iter().all(custom) && (groups.partial || !groups.items.is_empty())
+    }
+
     /// True if the rule names the resource, other than by `*`. RBAC knows `*/sub`; `resource/*` has no effect there, but
     /// whoever writes it means all subresources, and other authorizers read it so.
     fn names(&self, resource: &str) -> bool {
@@ -157,35 +183,68 @@ impl<'a> Rule<'a> {
 
 impl<'a> Rules<'a> {
     fn of(object: &View<'a>) -> Rules<'a> {
-        let view = object.key("rules");
-        let items = view.items(Merge::Atomic);
-        let mut rules = Rules { partial: items.partial, ..Rules::default() };
-        for item in &items.views {
-            let rule = Rule::of(item);
-            rules.note(&rule);
-            rules.list.push(rule);
-        }
-        for item in view.stars_behind_limit() {
-            let rule = Rule::of(&item);
-            rules.note(&rule);
-            if rules.list.len() < 2 * LIMIT && rule.stars().contains(&true) {
-                rules.list.push(rule);
-            }
-        }
+        let mut rules = Rules {
+            any: false,
+            partial: false,
+            stars: [false; 4],
+            full_wildcard: false,
+            escalates: Vec::new(),
+            pod_entry: Vec::new(),
+            levers: Vec::new(),
+            reads_secrets: false,
+            reads_all_secrets: false,
+            node_proxy: false,
+            writes: false,
+            on_resources: false,
+            only_custom: true,
+            list: [Vec::new(), Vec::new()],
+            room: [ROOM; 2],
+        };
+        let more = object.key("rules").each(Merge::Atomic, |view| rules.note(Rule::of(&view)));
+        rules.partial |= more;
         rules
     }
 
-    fn note(&mut self, rule: &Rule<'_>) {
+    fn note(&mut self, rule: Rule<'a>) {
         let stars = rule.stars();
         for (all, star) in self.stars.iter_mut().zip(stars) {
             *all |= star;
         }
-        self.full_wildcard |= stars[0] && stars[1];
+        self.any = true;
         self.partial |= rule.partial();
+        self.full_wildcard |= stars[0] && stars[1];
+        for (names, classes) in [
+            (&mut self.escalates, ESCALATIONS),
+            (&mut self.pod_entry, POD_ENTRIES),
+            (&mut self.levers, LEVERS),
+        ] {
+            let new =
+                |(name, test): &&(&'static str, fn(&Rule<'_>) -> bool)| !names.contains(name) && test(&rule);
+            let new: Vec<_> = classes.iter().filter(new).map(|(name, _)| *name).collect();
+            names.extend(new);
+        }
+        let reads = reads_secrets(&rule);
+        self.reads_secrets |= reads;
+        self.reads_all_secrets |= reads && !rule.named;
+        self.node_proxy |= rule.grants("", &["nodes/proxy"], &["get", "create"]);
+        self.writes |= rule.may(WRITE);
+        if !rule.resources.items.is_empty() {
+            self.on_resources = true;
+            self.only_custom &= rule.only_custom_groups();
+        }
+        self.keep(rule);
     }
 
-    fn any(&self, test: impl Fn(&Rule<'a>) -> bool) -> Tri {
-        self.seen(self.list.iter().any(test))
+    /// Keeps the rule for its grants, if it has any and there is room.
+    fn keep(&mut self, rule: Rule<'a>) {
+        let words = [&rule.verbs, &rule.groups, &rule.resources].map(|words| words.items.len());
+        let place = usize::from(!rule.stars()[..3].contains(&true));
+        if self.room[place] == 0 || words.contains(&0) {
+            return;
+        }
+        // The rule that takes the last of it is still kept, so that nothing is missing as long as there is room.
+        self.room[place] = self.room[place].saturating_sub(words.iter().sum());
+        self.list[place].push(rule);
     }
 
     /// What was seen holds; what was not seen holds not, unless something was hidden.
@@ -197,14 +256,10 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The names whose test holds for some rule.
-    fn classes(&self, names: &[(&'static str, Test<'_, 'a>)]) -> Vec<&'static str> {
-        let holds = |test: Test<'_, 'a>| self.list.iter().any(test);
-        names.iter().filter(|(_, test)| holds(*test)).map(|(name, _)| *name).collect()
-    }
-
-    fn list_value(&self, names: Vec<&'static str>) -> Value<'a> {
-        Value::list_of(names.into_iter().map(Value::text).collect(), self.partial)
+    /// The names in the order of their table.
+    fn named(&self, names: &[&'static str], classes: &Classes) -> Value<'a> {
+        let names = classes.iter().map(|(name, _)| *name).filter(|name| names.contains(name));
+        Value::list_of(names.map(Value::text).collect(), self.partial)
     }
 }
 
@@ -222,18 +277,19 @@ fn bool_of<'a>(event: &Event<'a>, test: impl Fn(&Rules<'a>) -> Tri) -> Value<'a>
     rules(event).map_or_else(|without| without, |rules| object::truth(test(rules)))
 }
 
-fn list_of<'a>(event: &Event<'a>, classes: impl Fn(&Rules<'a>) -> Vec<&'static str>) -> Value<'a> {
-    rules(event).map_or_else(|without| without, |rules| rules.list_value(classes(rules)))
+fn of_rules<'a>(event: &Event<'a>, fact: impl Fn(&Rules<'a>) -> Value<'a>) -> Value<'a> {
+    rules(event).map_or_else(|without| without, fact)
 }
 
 fn has_rules<'a>(event: &Event<'a>) -> Value<'a> {
-    bool_of(event, |rules| rules.any(|_| true))
+    bool_of(event, |rules| rules.seen(rules.any))
 }
 
 fn wildcards<'a>(event: &Event<'a>) -> Value<'a> {
-    list_of(event, |rules| {
+    of_rules(event, |rules| {
         let names = ["verbs", "resources", "apiGroups", "nonResourceURLs"];
-        names.into_iter().zip(rules.stars).filter_map(|(name, star)| star.then_some(name)).collect()
+        let starred = names.into_iter().zip(rules.stars).filter_map(|(name, star)| star.then_some(name));
+        Value::list_of(starred.map(Value::text).collect(), rules.partial)
     })
 }
 
@@ -246,11 +302,12 @@ fn grants<'a>(event: &Event<'a>) -> Value<'a> {
         Ok(rules) => rules,
         Err(without) => return without,
     };
-    let mut grants = Grants::default();
-    for only_stars in [true, false] {
-        for rule in &rules.list {
-            grants.add(rule, only_stars);
-        }
+    let mut grants = Grants { partial: rules.room.contains(&0), ..Grants::default() };
+    let [starred, _] = &rules.list;
+    starred.iter().for_each(|rule| grants.add(rule, true));
+    rules.list.iter().flatten().for_each(|rule| grants.add(rule, false));
+    if grants.partial {
+        event.views().hit_bound();
     }
     Value::list_of(grants.list, rules.partial || grants.partial)
 }
@@ -282,6 +339,7 @@ impl Grants<'_> {
                 }
                 self.tried += 1;
                 if self.full() {
+                    self.partial = true;
                     return;
                 }
             }
@@ -306,35 +364,36 @@ impl Grants<'_> {
 }
 
 fn escalates<'a>(event: &Event<'a>) -> Value<'a> {
-    list_of(event, escalations)
+    of_rules(event, |rules| rules.named(&rules.escalates, ESCALATIONS))
 }
 
-fn escalations<'a>(rules: &Rules<'a>) -> Vec<&'static str> {
-    /// The verb itself reaches all resources that `reached` names; `*` counts only where they are spelled out.
-    fn verb_on(rule: &Rule<'_>, verb: &str, named: bool, reached: bool) -> bool {
-        (rule.verbs.has(verb) && (named || (reached && rule.resources.has("*"))))
-            || (rule.verbs.has("*") && named)
-    }
-    let roles = |rule: &Rule<'a>, verb: &str| {
-        let reached = rule.in_group(&[RBAC_GROUP]);
-        verb_on(rule, verb, reached && (rule.names("roles") || rule.names("clusterroles")), reached)
-    };
-    let identities = |rule: &Rule<'a>| {
-        let core = rule.in_group(&[""])
-            && ["users", "groups", "serviceaccounts"].iter().any(|name| rule.names(name));
-        let extra =
-            |name: &Cow<'_, str>| name == "uids" || name == "userextras" || name.starts_with("userextras/");
-        let extras = rule.in_group(&["authentication.k8s.io"]) && rule.resources.items.iter().any(extra);
-        let constrained =
-            |verb: &Cow<'_, str>| verb.starts_with("impersonate:") || verb.starts_with("impersonate-on:");
-        let reached = rule.in_group(&["", "authentication.k8s.io"]);
-        verb_on(rule, "impersonate", core || extras, reached) || rule.verbs.items.iter().any(constrained)
-    };
-    rules.classes(&[
-        ("bind", &|rule| roles(rule, "bind")),
-        ("escalate", &|rule| roles(rule, "escalate")),
-        ("impersonate", &identities),
-    ])
+const ESCALATIONS: &Classes = &[
+    ("bind", |rule| on_roles(rule, "bind")),
+    ("escalate", |rule| on_roles(rule, "escalate")),
+    ("impersonate", on_identities),
+];
+
+/// The verb itself reaches all resources that `reached` names; `*` counts only where they are spelled out.
+fn verb_on(rule: &Rule<'_>, verb: &str, named: bool, reached: bool) -> bool {
+    (rule.verbs.has(verb) && (named || (reached && rule.resources.has("*"))))
+        || (rule.verbs.has("*") && named)
+}
+
+fn on_roles(rule: &Rule<'_>, verb: &str) -> bool {
+    let reached = rule.in_group(&[RBAC_GROUP]);
+    verb_on(rule, verb, reached && (rule.names("roles") || rule.names("clusterroles")), reached)
+}
+
+fn on_identities(rule: &Rule<'_>) -> bool {
+    let core =
+        rule.in_group(&[""]) && ["users", "groups", "serviceaccounts"].iter().any(|name| rule.names(name));
+    let extra =
+        |name: &Cow<'_, str>| name == "uids" || name == "userextras" || name.starts_with("userextras/");
+    let extras = rule.in_group(&["authentication.k8s.io"]) && rule.resources.items.iter().any(extra);
+    let constrained =
+        |verb: &Cow<'_, str>| verb.starts_with("impersonate:") || verb.starts_with("impersonate-on:");
+    let reached = rule.in_group(&["", "authentication.k8s.io"]);
+    verb_on(rule, "impersonate", core || extras, reached) || rule.verbs.items.iter().any(constrained)
 }
 
 fn secret_read<'a>(event: &Event<'a>) -> Value<'a> {
@@ -342,7 +401,7 @@ fn secret_read<'a>(event: &Event<'a>) -> Value<'a> {
         Ok(rules) => rules,
         Err(without) => return without,
     };
-    match (rules.any(|rule| reads_secrets(rule) && !rule.named), rules.any(reads_secrets)) {
+    match (rules.seen(rules.reads_all_secrets), rules.seen(rules.reads_secrets)) {
         (Tri::True, _) => Value::text("all"),
         (Tri::Unknown, _) => Value::Unknown,
         (Tri::False, Tri::True) => Value::text("named"),
@@ -355,90 +414,77 @@ fn reads_secrets(rule: &Rule<'_>) -> bool {
 }
 
 fn pod_entry<'a>(event: &Event<'a>) -> Value<'a> {
-    list_of(event, pod_entries)
+    of_rules(event, |rules| rules.named(&rules.pod_entry, POD_ENTRIES))
 }
 
-fn pod_entries(rules: &Rules<'_>) -> Vec<&'static str> {
-    // A get opens a WebSocket; of an ephemeral container it shows the pod, no more.
-    let open = &["create", "update", "patch", "get"][..];
-    let change = &["create", "update", "patch"][..];
-    rules.classes(&[
-        ("pods/exec", &|rule| rule.grants("", &["pods/exec"], open)),
-        ("pods/attach", &|rule| rule.grants("", &["pods/attach"], open)),
-        ("pods/portforward", &|rule| rule.grants("", &["pods/portforward"], open)),
-        ("pods/ephemeralcontainers", &|rule| rule.grants("", &["pods/ephemeralcontainers"], change)),
-    ])
-}
+/// A get opens a WebSocket; of an ephemeral container it shows the pod, no more.
+const OPEN: &[&str] = &["create", "update", "patch", "get"];
+
+const POD_ENTRIES: &Classes = &[
+    ("pods/exec", |rule| rule.grants("", &["pods/exec"], OPEN)),
+    ("pods/attach", |rule| rule.grants("", &["pods/attach"], OPEN)),
+    ("pods/portforward", |rule| rule.grants("", &["pods/portforward"], OPEN)),
+    ("pods/ephemeralcontainers", |rule| {
+        rule.grants("", &["pods/ephemeralcontainers"], &["create", "update", "patch"])
+    }),
+];
 
 fn node_proxy<'a>(event: &Event<'a>) -> Value<'a> {
-    bool_of(event, |rules| rules.any(opens_node_proxy))
-}
-
-fn opens_node_proxy(rule: &Rule<'_>) -> bool {
-    rule.grants("", &["nodes/proxy"], &["get", "create"])
+    bool_of(event, |rules| rules.seen(rules.node_proxy))
 }
 
 fn levers<'a>(event: &Event<'a>) -> Value<'a> {
-    list_of(event, named_levers)
+    of_rules(event, |rules| rules.named(&rules.levers, LEVERS))
 }
 
-fn named_levers(rules: &Rules<'_>) -> Vec<&'static str> {
-    const CHANGE: &[&str] = &["update", "patch"];
-    const CREATE: &[&str] = &["create"];
-    const HOOKS: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
-    const POLICIES: &[&str] = &[
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-        "mutatingadmissionpolicies",
-        "mutatingadmissionpolicybindings",
-    ];
-    const RBAC: &[&str] = &["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
-    let (admission, certificates) = ("admissionregistration.k8s.io", "certificates.k8s.io");
-    let approval = &["certificatesigningrequests/approval"][..];
-    rules.classes(&[
-        ("token-mint", &|rule| rule.grants("", &["serviceaccounts/token"], CREATE)),
-        ("csr-approve", &|rule| {
-            rule.grants(certificates, approval, CHANGE)
-                || rule.grants(certificates, &["signers"], &["approve"])
-        }),
-        ("csr-sign", &|rule| rule.grants(certificates, &["signers"], &["sign"])),
-        ("webhook-write", &|rule| rule.grants(admission, HOOKS, WRITE)),
-        ("admission-policy-write", &|rule| rule.grants(admission, POLICIES, WRITE)),
-        ("node-write", &|rule| rule.grants("", &["nodes", "nodes/status"], WRITE)),
-        ("pv-create", &|rule| rule.grants("", &["persistentvolumes"], CREATE)),
-        ("pod-bind", &|rule| rule.grants("", &["pods/binding", "bindings"], CREATE)),
-        ("namespace-patch", &|rule| rule.grants("", &["namespaces"], CHANGE)),
-        ("apiservice-write", &|rule| rule.grants("apiregistration.k8s.io", &["apiservices"], WRITE)),
-        ("rbac-write", &|rule| rule.grants(RBAC_GROUP, RBAC, WRITE)),
-        ("crd-write", &|rule| rule.grants("apiextensions.k8s.io", &["customresourcedefinitions"], WRITE)),
-    ])
-}
+const CHANGE: &[&str] = &["update", "patch"];
+const CREATE: &[&str] = &["create"];
+const HOOKS: &[&str] = &["validatingwebhookconfigurations", "mutatingwebhookconfigurations"];
+const POLICIES: &[&str] = &[
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+const RBAC: &[&str] = &["roles", "clusterroles", "rolebindings", "clusterrolebindings"];
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const CERTIFICATES: &str = "certificates.k8s.io";
+
+const LEVERS: &Classes = &[
+    ("token-mint", |rule| rule.grants("", &["serviceaccounts/token"], CREATE)),
+    ("csr-approve", |rule| {
+        rule.grants(CERTIFICATES, &["certificatesigningrequests/approval"], CHANGE)
+            || rule.grants(CERTIFICATES, &["signers"], &["approve"])
+    }),
+    ("csr-sign", |rule| rule.grants(CERTIFICATES, &["signers"], &["sign"])),
+    ("webhook-write", |rule| rule.grants(ADMISSION, HOOKS, WRITE)),
+    ("admission-policy-write", |rule| rule.grants(ADMISSION, POLICIES, WRITE)),
+    ("node-write", |rule| rule.grants("", &["nodes", "nodes/status"], WRITE)),
+    ("pv-create", |rule| rule.grants("", &["persistentvolumes"], CREATE)),
+    ("pod-bind", |rule| rule.grants("", &["pods/binding", "bindings"], CREATE)),
+    ("namespace-patch", |rule| rule.grants("", &["namespaces"], CHANGE)),
+    ("apiservice-write", |rule| rule.grants("apiregistration.k8s.io", &["apiservices"], WRITE)),
+    ("rbac-write", |rule| rule.grants(RBAC_GROUP, RBAC, WRITE)),
+    ("crd-write", |rule| rule.grants("apiextensions.k8s.io", &["customresourcedefinitions"], WRITE)),
+];
 
 fn write_verbs<'a>(event: &Event<'a>) -> Value<'a> {
-    bool_of(event, |rules| rules.any(|rule| rule.may(WRITE)))
+    bool_of(event, |rules| rules.seen(rules.writes))
 }
 
 fn dangerous<'a>(event: &Event<'a>) -> Value<'a> {
     bool_of(event, |rules| {
-        let reads = rules.any(|rule| reads_secrets(rule) && !rule.named);
-        let classes = [escalations(rules), pod_entries(rules), named_levers(rules)].concat();
-        let seen = rules.full_wildcard || !classes.is_empty() || reads == Tri::True;
-        rules.seen(seen).or(rules.any(opens_node_proxy))
+        let classes = [&rules.escalates, &rules.pod_entry, &rules.levers];
+        let named = classes.iter().any(|names| !names.is_empty());
+        rules.seen(rules.full_wildcard || named || rules.reads_all_secrets || rules.node_proxy)
     })
 }
 
 fn custom_groups_only<'a>(event: &Event<'a>) -> Value<'a> {
-    bool_of(event, |rules| {
-        let on_resources = || rules.list.iter().filter(|rule| !rule.resources.items.is_empty());
-        let custom = |group: &Cow<'_, str>| group.contains('.') && !group.ends_with(".k8s.io");
-        let only = |rule: &Rule<'_>| {
-            let groups = &rule.groups;
-            groups.items.iter().all(custom) && (groups.partial || !groups.items.is_empty())
-        };
-        if !on_resources().all(only) {
-            return Tri::False;
-        }
-        if rules.partial { Tri::Unknown } else { Tri::from(on_resources().next().is_some()) }
+    bool_of(event, |rules| match (rules.only_custom, rules.partial) {
+        (false, _) => Tri::False,
+        (true, true) => Tri::Unknown,
+        (true, false) => Tri::from(rules.on_resources),
     })
 }
 
@@ -450,11 +496,20 @@ fn aggregates_to<'a>(event: &Event<'a>) -> Value<'a> {
         Ok(object) => object,
         Err(without) => return without,
     };
-    let (labels, partial) = object.path(&["metadata", "labels"]).members();
-    let role = |label: &str| label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-").map(str::to_owned);
-    let roles = labels.into_iter().filter(|(_, value)| value.is("true") == Tri::True);
-    let roles = roles.filter_map(|(label, _)| role(&label)).map(|role| Value::Text(Cow::Owned(role)));
-    Value::list_of(roles.collect(), partial)
+    let (mut roles, mut cut) = (Vec::new(), false);
+    let more = object.path(&["metadata", "labels"]).each_member(|label, value| {
+        let Some(role) = label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-") else { return };
+        if value.is("true") != Tri::True {
+            return;
+        }
+        if roles.len() == LIMIT {
+            value.bounds.hit();
+            cut = true;
+        } else {
+            roles.push(Value::Text(Cow::Owned(role.to_owned())));
+        }
+    });
+    Value::list_of(roles, more || cut)
 }
 
 fn builtin<'a>(event: &Event<'a>) -> Value<'a> {
@@ -491,15 +546,16 @@ struct Subject<'a> {
 
 impl<'a> Binding<'a> {
     fn of(object: &View<'a>) -> Binding<'a> {
-        let items = object.key("subjects").items(Merge::Atomic);
-        let mut partial = items.partial;
-        let mut subjects = Vec::new();
-        for item in &items.views {
-            match Subject::of(item) {
-                Some(subject) => subjects.push(subject),
-                None => partial |= !item.complete,
+        let (mut subjects, mut hidden) = (Vec::new(), false);
+        let more = object.key("subjects").each(Merge::Atomic, |item| match Subject::of(&item) {
+            Some(subject) if subjects.len() < LIMIT => subjects.push(subject),
+            Some(_) => {
+                item.bounds.hit();
+                hidden = true;
             }
-        }
+            None => hidden |= !item.complete,
+        });
+        let partial = hidden || more;
         let role = object.key("roleRef");
         Binding { role: role.key("name").text(), role_kind: role.key("kind").text(), subjects, partial }
     }
@@ -567,7 +623,7 @@ fn self_grant<'a>(event: &Event<'a>) -> Value<'a> {
     let names = [actor(event), text(event.user().username)];
     let own = names.iter().flatten().filter_map(|name| split_service_account(name));
     let accounts: Vec<_> = own.map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-    let mut groups = actor_groups(event).0;
+    let mut groups: HashSet<_> = actor_groups(event).0.into_iter().collect();
     groups.extend(event.user().groups.into_iter().flat_map(|groups| texts(groups, LIMIT).0));
     groups.retain(|group| group != "system:authenticated" && !group.starts_with("system:serviceaccounts"));
     let itself = |subject: &Subject<'_>| match &*subject.kind {
@@ -585,6 +641,7 @@ fn self_grant<'a>(event: &Event<'a>) -> Value<'a> {
 
 #[cfg(test)]
 mod tests {
+    use crate::facts::object::LIMIT;
     use crate::facts::tests::check;
 
     const GROUP: &str = r#""apiGroup": "rbac.authorization.k8s.io""#;
@@ -629,7 +686,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_survives_every_bound() {
-        let names: Vec<_> = (0..5000).map(|n| format!("\"r{n}\"")).collect();
+        let names: Vec<_> = (0..LIMIT + 1).map(|n| format!("\"r{n}\"")).collect();
         let rule = |resources: &str| {
             format!(r#"{{"verbs": ["get"], "apiGroups": [""], "resources": [{resources}]}}"#)
         };
@@ -639,8 +696,10 @@ mod tests {
         let last = r#"{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}"#;
         let many = format!("[{}, {last}]", rules.join(","));
         check_rules(&many, "rbac.full-wildcard", "true");
+        check_rules(&many, "rbac.grants", "[*:*/*, get:/pods]");
+        check_rules(&format!("[{}]", rules.join(",")), "rbac.full-wildcard", "false");
+        let many = format!("[{}, {}, {last}]", rules.join(","), rules.join(","));
         check_rules(&many, "rbac.grants", "[*:*/*, get:/pods, ..]");
-        check_rules(&format!("[{}]", rules.join(",")), "rbac.full-wildcard", "?");
     }
 
     #[test]

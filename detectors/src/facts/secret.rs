@@ -125,17 +125,20 @@ fn configmap_credentials<'a>(event: &Event<'a>) -> Value<'a> {
     of_object(event, "configmaps", "", |map| {
         let (mut found, mut partial) = (Vec::new(), false);
         for (section, coded) in [("data", false), ("binaryData", true)] {
-            let (values, more) = map.key(section).members();
-            partial |= more;
-            for (key, value) in values {
-                let Some(text) = value.str() else { continue };
-                partial |= text.len() > credential::LONGEST;
-                if let Some(class) = configmap_class(&key, &text, coded)
-                    && found.len() < LIMIT
-                {
-                    found.push(Value::Text(Cow::Owned(format!("{key}: {class}"))));
+            let more = map.key(section).each_member(|key, value| {
+                let Some(text) = value.str() else { return };
+                match configmap_class(&key, &text, coded) {
+                    Some(class) if found.len() < LIMIT => {
+                        found.push(Value::Text(Cow::Owned(format!("{key}: {class}"))));
+                    }
+                    None if text.len() <= credential::LONGEST => {}
+                    _ => {
+                        value.bounds.hit();
+                        partial = true;
+                    }
                 }
-            }
+            });
+            partial |= more;
         }
         Value::list_of(found, partial)
     })

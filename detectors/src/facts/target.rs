@@ -180,8 +180,11 @@ fn dump<'a>(event: &Event<'a>) -> Value<'a> {
 }
 
 fn parameter<'a>(event: &Event<'a>, name: &str) -> Value<'a> {
-    let value = Query::of(event).first(name).map(|value| Cow::Owned(value.to_owned()));
-    text_or_missing(event, value)
+    let query = Query::of(event);
+    match query.first(name) {
+        None if query.partial => Value::Unknown,
+        value => text_or_missing(event, value.map(|value| Cow::Owned(value.to_owned()))),
+    }
 }
 
 fn field_selector<'a>(event: &Event<'a>) -> Value<'a> {

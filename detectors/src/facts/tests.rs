@@ -73,7 +73,7 @@ pub(super) fn check(special: &str, fact: &str, expected: &str) {
 #[track_caller]
 pub(super) fn check_raw(event: &str, fact: &str, expected: &str) {
     let id = find(fact).unwrap_or_else(|| panic!("no fact {fact}"));
-    assert_eq!(value_of(event, get(id), Parts::ALL), expected, "{fact} of {event}");
+    assert_eq!(value_of(event, get(id), Parts::ALL), expected, "{fact} of {event:.1000}");
 }
 
 #[test]
