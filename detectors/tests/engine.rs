@@ -852,6 +852,30 @@ fn verdict_of_both(event: &str) -> BTreeSet<String> {
     indexed.alerts.into_keys().collect()
 }
 
+/// Docker's lines as shippers leave them, without the newlines at their ends.
+#[test]
+fn text_in_brackets_swallows_no_events() {
+    let docker = |text: &str| {
+        let line = serde_json::json!({"log": text, "stream": "stdout", "time": "2026-03-01T10:00:00.1Z"});
+        format!("{line}\n")
+    };
+    for length in [1 << 10, 16 << 10, 17 << 10] {
+        let one = GOOD.replace("kubectl/v1.34.1", &"k".repeat(length + 15 - GOOD.len()));
+        let two = one.replace("\"dana\"", "\"rosa\"");
+        assert_eq!((one.len(), two.len()), (length, length));
+        let expected: BTreeSet<_> = uuids(&one).union(&uuids(&two)).cloned().collect();
+        for first in ["[\u{1b}[31mERR\u{1b}[0m starting", "{\"torn\":"] {
+            let (found, tally) = read(&[docker(first), docker(&one), docker(&two)].concat());
+            assert!(expected.is_subset(&found), "{first} {length}: {found:?}");
+            assert_eq!(
+                (tally.formats.get(&Format::AuditCarried), tally.bad),
+                (Some(&2), 1),
+                "{first} {length}"
+            );
+        }
+    }
+}
+
 /// A torn record with a good one behind it on the same line, as a writer leaves it that was stopped and started again.
 #[test]
 fn what_follows_a_torn_record_is_judged() {

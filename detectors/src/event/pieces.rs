@@ -5,18 +5,23 @@
 //! stream, because standard output and standard error of a container stand interleaved in one file.
 //!
 //! Guarantees: no piece is lost. A joint that something else ends (a line that is no piece, the end of the input, a piece
-//! that is a complete object by itself) is given out as the fragment that it is. No more than the limit of a record is held
-//! for each stream; what is longer keeps its head and its tail.
+//! that is a complete object by itself) is given out as the fragment that it is; pieces in it that may have been records of
+//! their own are given out as those. No more than the limit of a record is held for each stream; what is longer keeps its
+//! head and its tail.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::frame::{Frame, Limits, Sink};
 use super::record;
 use crate::engine::Extent;
 use crate::scan::{Doc, Marks, Node, unescape};
 
-/// Docker splits after so many bytes.
+/// Docker splits after so many bytes, neither more nor less.
 const DOCKER_PIECE: usize = 16 << 10;
+
+/// What Docker writes for each byte of a character that it has split.
+const SPLIT: &[u8] = "\u{fffd}".as_bytes();
 
 /// What a container said in one line of its log file.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +84,8 @@ impl<'a> Piece<'a> {
         match self.goes_on {
             GoesOn::Yes => true,
             GoesOn::Perhaps => {
-                record::payload(&self.text).is_some_and(|text| value_end(text, marks).is_none())
+                let payload = record::payload(&self.text).filter(|text| !is_bracketed_text(text));
+                payload.is_some_and(|text| value_end(text, marks).is_none())
             }
             GoesOn::No => false,
         }
@@ -90,11 +96,37 @@ impl<'a> Piece<'a> {
     fn stands_alone(&self, marks: &mut Marks) -> bool {
         let from_the_middle = match self.goes_on {
             GoesOn::Yes => true,
-            GoesOn::Perhaps => self.text.len() >= DOCKER_PIECE,
+            GoesOn::Perhaps => has_docker_length(&self.text),
             GoesOn::No => false,
         };
         !from_the_middle && self.text.first() == Some(&b'{') && is_whole(&self.text, marks)
     }
+
+    /// True if it may be an event by itself although it has the length of a piece from the middle.
+    fn may_stand_alone(&self) -> bool {
+        let object = self.text.first() == Some(&b'{') && self.text.trim_ascii_end().last() == Some(&b'}');
+        object && self.goes_on == GoesOn::Perhaps
+    }
+}
+
+/// True if Docker may have ended a piece after this text because it had got long enough. Of a character that a piece's end
+/// splits, each byte has become a character of three.
+fn has_docker_length(text: &[u8]) -> bool {
+    let Some(surplus) = text.len().checked_sub(DOCKER_PIECE) else { return false };
+    let mut inner = text;
+    let mut split = 0;
+    while let Some(rest) =
+        inner.strip_prefix(SPLIT).or_else(|| inner.strip_suffix(SPLIT)).filter(|_| split < 6)
+    {
+        (inner, split) = (rest, split + 1);
+    }
+    surplus % (SPLIT.len() - 1) == 0 && surplus / (SPLIT.len() - 1) <= split
+}
+
+/// True for a text such as `[INFO] ready`: what follows the bracket begins neither a record nor a list of them.
+fn is_bracketed_text(text: &[u8]) -> bool {
+    let inside = text.strip_prefix(b"[").map(<[u8]>::trim_ascii_start);
+    inside.is_some_and(|inside| !matches!(inside.first(), None | Some(b'{' | b'[' | b']' | b'"')))
 }
 
 /// Stream, tag and text of a CRI log line.
@@ -155,6 +187,8 @@ struct Joint {
     bytes: Vec<u8>,
     /// The text's true length.
     length: u64,
+    /// Pieces that may be records of their own: where they begin in the input, and where they lie in the text.
+    doubtful: Vec<(u64, Range<usize>)>,
 }
 
 impl Joiner {
@@ -183,11 +217,16 @@ impl Joiner {
         if let Some(open) = joint.take_if(|_| piece.stands_alone(marks)) {
             open.emit(limits, marks, emit);
         }
+        // What gets too long loses its middle: before that, such pieces are looked at.
+        if let Some(open) = joint.take_if(|open| open.is_doubtful_past(piece.text.len(), limits)) {
+            open.emit(limits, marks, emit);
+        }
         match joint {
-            Some(open) => open.add(&piece.text, limits),
+            Some(open) => open.add(&piece, frame.offset, limits),
             None if piece.begins(marks) => {
-                let mut open = Joint { offset: frame.offset, bytes: Vec::new(), length: 0 };
-                open.add(&piece.text, limits);
+                let mut open =
+                    Joint { offset: frame.offset, bytes: Vec::new(), length: 0, doubtful: Vec::new() };
+                open.add(&piece, frame.offset, limits);
                 *joint = Some(open);
             }
             None => return emit(frame),
@@ -224,25 +263,49 @@ fn piece<'a>(frame: Frame<'a>, marks: &'a mut Marks) -> Option<Piece<'a>> {
 }
 
 impl Joint {
-    fn add(&mut self, text: &[u8], limits: Limits) {
-        self.length += text.len() as u64;
-        self.bytes.extend_from_slice(text);
+    fn add(&mut self, piece: &Piece<'_>, offset: u64, limits: Limits) {
+        let start = self.bytes.len();
+        self.length += piece.text.len() as u64;
+        self.bytes.extend_from_slice(&piece.text);
+        if start > 0 && piece.may_stand_alone() {
+            self.doubtful.push((offset, start..self.bytes.len()));
+        }
         if self.length > limits.record as u64 {
             let end = self.bytes.len().saturating_sub(limits.tail);
             self.bytes.drain(limits.head.min(end)..end);
         }
     }
 
+    /// True if so many bytes more would make it too long while pieces of it may be records of their own.
+    fn is_doubtful_past(&self, more: usize, limits: Limits) -> bool {
+        !self.doubtful.is_empty() && self.length + more as u64 > limits.record as u64
+    }
+
     fn emit(self, limits: Limits, marks: &mut Marks, emit: Sink<'_>) {
-        let Joint { offset, bytes, length } = self;
-        let extent = if length > limits.record as u64 {
-            Extent::Oversize { tail: limits.head, length }
-        } else if is_whole(&bytes, marks) {
-            Extent::Whole
-        } else {
-            Extent::Fragment
+        let Joint { offset, bytes, length, doubtful } = self;
+        let mut give = |offset, bytes, extent| {
+            emit(Frame { offset, bytes, extent, listed: false, joined: true });
         };
-        emit(Frame { offset, bytes: &bytes, extent, listed: false, joined: true });
+        if length > limits.record as u64 {
+            return give(offset, &bytes, Extent::Oversize { tail: limits.head, length });
+        }
+        if is_whole(&bytes, marks) {
+            return give(offset, &bytes, Extent::Whole);
+        }
+        // Between pieces that are records, what is left are fragments.
+        let (mut offset, mut at) = (offset, 0);
+        for (place, Range { start, end }) in doubtful {
+            if is_whole(&bytes[start..end], marks) {
+                if at < start {
+                    give(offset, &bytes[at..start], Extent::Fragment);
+                }
+                give(place, &bytes[start..end], Extent::Whole);
+                (offset, at) = (place, end);
+            }
+        }
+        if at < bytes.len() {
+            give(offset, &bytes[at..], Extent::Fragment);
+        }
     }
 }
 
@@ -351,6 +414,42 @@ mod tests {
         let middle = format!("{{\"b\":\"{}\"}}", "x".repeat(DOCKER_PIECE - 8));
         let lines = [docker("stdout", "{\"a\":["), docker("stdout", &middle), docker("stdout", "]}\n")];
         check(&lines.concat(), &[&format!("0 +{{\"a\":[{middle}]}}")]);
+    }
+
+    /// Docker's lines without their newlines, as shippers leave them.
+    #[test]
+    fn what_only_looked_like_the_beginning_of_a_line_swallows_nothing() {
+        let text = "[\u{1b}[31mERR\u{1b}[0m starting";
+        let event = |length: usize| format!("{{\"b\":\"{}\"}}", "x".repeat(length - 8));
+        // Neither is a piece from the middle: the text begins nothing, and the event is longer than any piece.
+        for (first, length) in [(text, 17_000), (text, DOCKER_PIECE), ("{\"a\":[", 17_000)] {
+            let lines = [docker("stdout", first), docker("stdout", &event(length))];
+            let fragment = if first == text { lines[0].trim_end() } else { "+~{\"a\":[" };
+            let expected = [format!("0 {fragment}"), format!("{} {}", lines[0].len(), lines[1].trim_end())];
+            check(&lines.concat(), &expected.each_ref().map(String::as_str));
+        }
+        // They may be pieces from the middle, but what they are in the middle of is no record.
+        let (lines, event) =
+            ([docker("stdout", "{\"a\":["), docker("stdout", &event(DOCKER_PIECE))], event(DOCKER_PIECE));
+        let second = lines[0].len();
+        let third = second + lines[1].len();
+        let input = [&*lines[0], &lines[1], &lines[1], &docker("stdout", "x")].concat();
+        let events = [format!("{second} +{event}"), format!("{third} +{event}"), format!("{third} +~x")];
+        check(&input, &["0 +~{\"a\":[", &events[0], &events[1], &events[2]]);
+    }
+
+    #[test]
+    fn pieces_of_docker_have_one_length() {
+        let piece = |begin: &str, end: &str, length: usize| {
+            let filling = "x".repeat(length - begin.len() - end.len());
+            has_docker_length(format!("{begin}{filling}{end}").as_bytes())
+        };
+        assert!(piece("{", "}", DOCKER_PIECE));
+        assert!(!piece("{", "}", DOCKER_PIECE + 1) && !piece("{", "}", DOCKER_PIECE - 1));
+        // A character of three bytes, of which the piece has the last two; and one of which it has the first.
+        assert!(piece("\u{fffd}\u{fffd}", "", DOCKER_PIECE + 4));
+        assert!(piece("\u{fffd}\u{fffd}", "\u{fffd}", DOCKER_PIECE + 6));
+        assert!(!piece("\u{fffd}", "", DOCKER_PIECE + 4));
     }
 
     #[test]
