@@ -138,7 +138,7 @@ pub fn dry_run(event: &Event<'_>) -> bool {
     if deletes && options().is_some_and(|all| texts(all, 16).0.iter().any(|text| text == "All")) {
         return true;
     }
-    query::Query::of(event).all("dryRun").any(|value| value == "All")
+    query::Query::of(event).first("dryRun") == Some("All")
 }
 
 /// What the API server reports in place of a status when the connection ended before there was one.

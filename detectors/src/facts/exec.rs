@@ -460,7 +460,7 @@ mod tests {
         check_exec(&query, "exec.argv0", "x");
         let all = vec!["x"; 900].join(" ") + " last";
         check_exec(&query, "exec.command", &all);
-        let endless = vec!["command=x"; (1 << 18) + 1].join("&");
+        let endless = vec!["command=x"; (1 << 17) + 1].join("&");
         check_exec(&endless, "exec.command", "?");
         check_exec(&endless, "exec.is-shell", "?");
         let echoes: String = (0..5000).map(|n| format!("command=echo&command={n}&")).collect();

@@ -32,13 +32,13 @@ pub(super) const LIMIT: usize = 1 << 16;
 const MANY: usize = 16;
 
 /// Operations of a patch. The API server refuses more than 10000.
-const OPERATIONS: usize = 1 << 14;
+const OPERATIONS: usize = 10_000;
 
 /// Steps of an operation's path.
 const DEEPEST: usize = 64;
 
 /// Steps of all of them.
-const STEPS: usize = 1 << 18;
+const STEPS: usize = 1 << 17;
 
 /// The object that a request wrote.
 #[derive(Debug, Clone, Copy)]

@@ -5,15 +5,15 @@ use std::borrow::Cow;
 use crate::event::{Event, Top};
 use crate::percent;
 
-/// Values of parameters that are kept of one query. Headers end at 1 MiB, so that no request has more.
-const LIMIT: usize = 1 << 18;
+/// Values of parameters that are kept of one query. Headers end at 1 MiB, so that no request has more than so many commands.
+const LIMIT: usize = 1 << 17;
 
 /// The parameters that facts read. No number of others may hide them.
 const READ: [&str; 12] = [
     "command",
-    "dryRun",
     "cmd",
     "container",
+    "dryRun",
     "fieldManager",
     "fieldSelector",
     "input",
@@ -24,8 +24,9 @@ const READ: [&str; 12] = [
     "tty",
 ];
 
-/// How many of them are read in all their values; of the others the first counts.
-const MANY: usize = 2;
+/// How many of them are read in all their values. Of the others the first counts; `dryRun` may have several, but no request
+/// succeeds that has different ones.
+const MANY: usize = 1;
 
 /// The query of a request URI, as far as facts read it.
 #[derive(Debug, Default)]
@@ -175,7 +176,7 @@ mod tests {
     fn no_number_of_parameters_hides_one_that_is_read() {
         let query = Query::parse(&format!("{}command=sh", "a&tty&".repeat(LIMIT)));
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh"]);
-        let query = Query::parse(&format!("{}command=sh", "command&".repeat((1 << 20) / 8)));
+        let query = Query::parse(&format!("{}command=sh", "command&".repeat((1 << 20) / 8 - 2)));
         assert_eq!(query.all("command").last(), Some("sh"));
         assert!(!query.partial);
     }

@@ -129,14 +129,16 @@ pub(super) struct Rules<'a> {
 const ROOM: usize = 1 << 14;
 
 impl<'a> Rule<'a> {
-    fn of(view: &View<'a>) -> Rule<'a> {
-        Rule {
-            verbs: view.key("verbs").words(),
+    /// The rule, unless it has no verb and so grants nothing.
+    fn of(view: &View<'a>) -> Option<Rule<'a>> {
+        let verbs = view.key("verbs").words();
+        (verbs.partial || !verbs.items.is_empty()).then(|| Rule {
+            verbs,
             groups: view.key("apiGroups").words(),
             resources: view.key("resources").words(),
             urls: view.key("nonResourceURLs").words(),
             named: !view.key("resourceNames").words().items.is_empty(),
-        }
+        })
     }
 
     fn partial(&self) -> bool {
@@ -200,7 +202,10 @@ impl<'a> Rules<'a> {
             list: [Vec::new(), Vec::new()],
             room: [ROOM; 2],
         };
-        let more = object.key("rules").each(Merge::Atomic, |view| rules.note(Rule::of(&view)));
+        let more = object.key("rules").each(Merge::Atomic, |view| match Rule::of(&view) {
+            Some(rule) => rules.note(rule),
+            None => rules.any = true,
+        });
         rules.partial |= more;
         rules
     }

@@ -120,20 +120,19 @@ pub(super) fn texts(node: Node<'_>, limit: usize) -> (Vec<Cow<'_, str>>, bool) {
 
 /// The last texts of an array, at most `limit`; whether there are more before them, and whether the array's end is seen.
 pub(super) fn last_texts(node: Node<'_>, limit: usize) -> (VecDeque<Cow<'_, str>>, bool, bool) {
-    let mut last = VecDeque::new();
     if let Some(one) = node.text() {
-        last.push_back(one);
-        return (last, false, true);
+        return (VecDeque::from([one]), false, true);
     }
-    let (mut items, mut more) = (node.items(), false);
-    for text in items.by_ref().filter_map(Node::text) {
+    let (mut last, mut items, mut more) = (VecDeque::new(), node.items(), false);
+    for item in items.by_ref().filter(|item| item.str_raw().is_some()) {
         if last.len() == limit {
             last.pop_front();
             more = true;
         }
-        last.push_back(text);
+        last.push_back(item);
     }
-    (last, more, node.complete() && !items.damaged())
+    let whole = node.complete() && !items.damaged();
+    (last.into_iter().filter_map(Node::text).collect(), more, whole)
 }
 
 /// The HTTP status code; some exporters write it as a string.
