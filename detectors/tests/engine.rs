@@ -752,8 +752,11 @@ fn written(group: &str, resource: &str, object: &str) -> String {
         .replace("\"responseStatus\"", &format!("\"requestObject\":{object},\"responseStatus\""))
 }
 
-/// Objects that alert, with a place `@` for padding.
-const PADDED: &[(&str, &str, &str, fn(usize) -> String)] = &[
+/// A piece of padding, by its number.
+type Padding = fn(usize) -> String;
+
+/// Objects that alert, with a place `@` for padding: group, resource, object.
+const PADDED: &[(&str, &str, &str, Padding)] = &[
     (
         RBAC,
         "clusterroles",

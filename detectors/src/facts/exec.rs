@@ -463,7 +463,8 @@ mod tests {
         let endless = vec!["command=x"; (1 << 17) + 1].join("&");
         check_exec(&endless, "exec.command", "?");
         check_exec(&endless, "exec.is-shell", "?");
-        let echoes: String = (0..5000).map(|n| format!("command=echo&command={n}&")).collect();
+        let echoes: Vec<_> = (0..5000).map(|n| format!("command=echo&command={n}&")).collect();
+        let echoes = echoes.concat();
         check_exec(&format!("command=true&{echoes}command=nc"), "exec.words", &{
             let numbers: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
             format!("[true, echo, {}, nc]", numbers.join(", "))

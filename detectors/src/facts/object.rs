@@ -180,7 +180,7 @@ pub(super) struct Words<'a> {
     pub(super) items: Vec<Cow<'a, str>>,
     pub(super) partial: bool,
     /// The same as `items`, of many.
-    set: Option<Box<HashSet<Cow<'a, str>, RandomState>>>,
+    set: Option<HashSet<Cow<'a, str>, RandomState>>,
 }
 
 impl<'a> View<'a> {
@@ -210,16 +210,15 @@ impl<'a> View<'a> {
             }
             let name = text(op.get("op")).unwrap_or_default();
             match (&*name, op.get("path").and_then(Node::text), op.get("value")) {
-                ("add" | "replace", Some(path), Some(node)) => match pointer(&path, left.min(DEEPEST)) {
-                    Some(steps) => {
-                        left -= steps.len();
-                        pieces.push(Piece { node, path: Some(steps), depth: 0 });
-                    }
-                    None => {
+                ("add" | "replace", Some(path), Some(node)) => {
+                    let Some(steps) = pointer(&path, left.min(DEEPEST)) else {
                         bounds.hit();
                         moved = true;
-                    }
-                },
+                        continue;
+                    };
+                    left -= steps.len();
+                    pieces.push(Piece { node, path: Some(steps), depth: 0 });
+                }
                 ("test" | "remove", ..) => {}
                 _ => moved = true,
             }
@@ -318,7 +317,9 @@ impl<'a> View<'a> {
                 Some(index) => grouped.entry(index).or_default().push(piece.step()),
             }
         }
-        grouped.into_values().for_each(|pieces| visit(self.with(pieces, false)));
+        for pieces in grouped.into_values() {
+            visit(self.with(pieces, false));
+        }
         !complete
     }
 
@@ -462,7 +463,7 @@ impl<'a> Words<'a> {
             return false;
         }
         if self.items.len() == MANY {
-            self.set = Some(Box::new(self.items.iter().cloned().collect()));
+            self.set = Some(self.items.iter().cloned().collect());
         }
         if let Some(set) = &mut self.set {
             set.insert(word.clone());

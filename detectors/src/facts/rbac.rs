@@ -100,6 +100,7 @@ type Classes = [(&'static str, fn(&Rule<'_>) -> bool)];
 
 /// A role's rules.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent findings
 pub(super) struct Rules<'a> {
     /// True if there is one at all.
     any: bool,
@@ -309,8 +310,12 @@ fn grants<'a>(event: &Event<'a>) -> Value<'a> {
     };
     let mut grants = Grants { partial: rules.room.contains(&0), ..Grants::default() };
     let [starred, _] = &rules.list;
-    starred.iter().for_each(|rule| grants.add(rule, true));
-    rules.list.iter().flatten().for_each(|rule| grants.add(rule, false));
+    for rule in starred {
+        grants.add(rule, true);
+    }
+    for rule in rules.list.iter().flatten() {
+        grants.add(rule, false);
+    }
     if grants.partial {
         event.views().hit_bound();
     }
@@ -691,7 +696,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_survives_every_bound() {
-        let names: Vec<_> = (0..LIMIT + 1).map(|n| format!("\"r{n}\"")).collect();
+        let names: Vec<_> = (0..=LIMIT).map(|n| format!("\"r{n}\"")).collect();
         let rule = |resources: &str| {
             format!(r#"{{"verbs": ["get"], "apiGroups": [""], "resources": [{resources}]}}"#)
         };
