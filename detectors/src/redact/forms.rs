@@ -163,7 +163,8 @@ fn pem(bytes: &[u8], at: usize) -> Option<usize> {
     Some(closed.unwrap_or(bytes.len()))
 }
 
-/// Cuts the password out of a URL whose authority begins here; what stands around it stays.
+/// Cuts the password, or the token that stands for user and password, out of a URL whose authority begins here; what stands
+/// around it stays.
 fn url(bytes: &[u8], authority: usize, cuts: &mut Cuts) -> Option<usize> {
     let ends = |byte: &u8| {
         byte.is_ascii_whitespace() || matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'' | b'<' | b'>')
@@ -171,9 +172,20 @@ fn url(bytes: &[u8], authority: usize, cuts: &mut Cuts) -> Option<usize> {
     let length = bytes[authority..].iter().position(ends).unwrap_or(bytes.len() - authority);
     let user_info =
         &bytes[authority..authority + memchr::memrchr(b'@', &bytes[authority..authority + length])?];
-    let colon = memchr::memchr(b':', user_info)?;
-    cuts.push(authority + colon + 1..authority + user_info.len());
+    let end = authority + user_info.len();
+    match memchr::memchr(b':', user_info) {
+        Some(colon) => cuts.push(authority + colon + 1..end),
+        None if is_token(user_info) => cuts.push(authority..end),
+        None => {}
+    }
     None
+}
+
+/// True if what stands for the user is more likely a token: Git's hosts take one there.
+fn is_token(user: &[u8]) -> bool {
+    let has = |what: fn(&u8) -> bool| user.iter().any(what);
+    let varied = has(u8::is_ascii_digit) || (has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase));
+    varied && (user.len() >= 20 || (user.len() >= 8 && user.iter().all(|byte| word(*byte))))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const LONGEST: usize = 64;
 const PASSWORDS: [&str; 7] = ["password", "passwords", "passwd", "passphrase", "passcode", "pwd", "pass"];
 /// Words that end as a password's name does.
 const NO_PASSWORDS: [&str; 4] = ["bypass", "compass", "trespass", "encompass"];
-const RANDOM: [&str; 25] = [
+const RANDOM: [&str; 28] = [
     "accesskey",
     "accesskeyid",
     "accountkey",
@@ -45,6 +45,9 @@ const RANDOM: [&str; 25] = [
     "storagekey",
     "token",
     "masterauth",
+    "rediscliauth",
+    "functionskey",
+    "subscriptionkey",
 ];
 
 /// What a name promises: by its end, in any case, whatever separates its words.

@@ -88,6 +88,8 @@ enum Next {
     Basic,
     /// A pair of a cookie; others follow.
     Cookie,
+    /// As `Cookie`, or the name of a file that holds them.
+    Cookies,
     /// `key=VALUE`.
     Pair,
     /// `user:VALUE`.
@@ -115,6 +117,7 @@ pub(super) fn find(text: &str, apart: bool, cuts: &mut Cuts) {
         operands: 0,
         state: State::default(),
         query: false,
+        header: false,
         unclosed: [false; 2],
         feeds: None,
     };
@@ -147,6 +150,8 @@ struct Scan<'t, 'c> {
     state: State,
     /// True within the query of a URL, where `&` ends no command.
     query: bool,
+    /// True if the word before says that this one is a header.
+    header: bool,
     /// True for single and double quotes that nothing closes.
     unclosed: [bool; 2],
     /// Whether what is printed is read by a program that asks for a password; looked up once.
@@ -231,7 +236,12 @@ impl Scan<'_, '_> {
         }
         let plain = &self.text[bare.clone()];
         // `kubectl patch` is no `patch`; what `docker exec` runs is a program.
-        let other = program_of(plain).filter(|program| !self.program.login || program.trait_ != Trait::Quiet);
+        // `--scheme http` is no `http`.
+        let other = program_of(plain).filter(|program| match program.trait_ {
+            Trait::Quiet => !self.program.login,
+            Trait::Httpie => matches!(self.program.trait_, Trait::Unknown | Trait::Quiet),
+            _ => true,
+        });
         if let Some(program) = other {
             self.program = program;
             self.begin();
@@ -243,6 +253,7 @@ impl Scan<'_, '_> {
             return;
         }
         self.pairs(&word);
+        self.header &= plain.starts_with('-');
     }
 
     /// The word without quotes and brackets around it.
@@ -274,7 +285,8 @@ impl Scan<'_, '_> {
             }
             Next::Basic if !is_basic(plain) => return false,
             Next::Scheme | Next::Basic => self.value(bare.start, word.end, true),
-            Next::Cookie => {
+            Next::Cookies if !plain.contains('=') => return false,
+            Next::Cookie | Next::Cookies => {
                 self.value(bare.start, word.end, false);
                 if self.bytes.get(word.end) == Some(&b';') {
                     self.next = Next::Cookie;
@@ -297,6 +309,9 @@ impl Scan<'_, '_> {
     /// Cuts a value that begins at `start`: to its closing quote if it has one, else to the end of the word; with `long`,
     /// separators that no blank follows belong to the word.
     fn value(&mut self, start: usize, end: usize, long: bool) {
+        // `$'...'` and `$"..."` are quotes of shells too.
+        let dollar = matches!(self.bytes.get(start..start + 2), Some([b'$', quote]) if is_quote(*quote));
+        let start = start + usize::from(dollar);
         let escaped = self.bytes.get(start) == Some(&b'\\');
         let quote = start + usize::from(escaped);
         if let Some(byte) = self.bytes.get(quote).copied().filter(|byte| quote < end && is_quote(*byte)) {
@@ -360,6 +375,11 @@ impl Scan<'_, '_> {
                 self.rest(bare.start + place + 1, word, bare, true);
                 true
             }
+            // With `--auth-type bearer` there is no user.
+            None if self.program.trait_ == Trait::Httpie && names::is_random(plain) => {
+                self.rest(bare.start, word, bare, true);
+                true
+            }
             _ => false,
         }
     }
@@ -392,9 +412,7 @@ impl Scan<'_, '_> {
         let program = self.program;
         let trait_ = program.trait_;
         if trait_ == Trait::Htpasswd && !plain.starts_with("--") {
-            self.state.batch |= plain.contains('b');
-            self.state.prints |= plain.contains('n');
-            self.next = if matches!(plain, "-C" | "-r") { Next::Skip } else { Next::Anything };
+            self.htpasswd(plain);
             return true;
         }
         let patches = self.state.patch && self.state.secret;
@@ -404,6 +422,21 @@ impl Scan<'_, '_> {
         }
         if let Some(patch) = plain.strip_prefix("--patch=").filter(|_| patches) {
             self.body(&(bare.end - patch.len()..word.end));
+            return true;
+        }
+        self.header = matches!(plain, "-H" | "--header");
+        if trait_ == Trait::Curl && plain == "-b" {
+            self.next = Next::Cookies;
+            return true;
+        }
+        if let Some(cookies) =
+            plain.strip_prefix("-b").filter(|pair| trait_ == Trait::Curl && pair.contains('='))
+        {
+            let cookies = bare.end - cookies.len()..bare.end;
+            return self.follows(Next::Cookie, word, &cookies);
+        }
+        if trait_ == Trait::Httpie && plain == "-a" {
+            self.next = Next::Account;
             return true;
         }
         let known = !program.login || self.state.login;
@@ -420,6 +453,17 @@ impl Scan<'_, '_> {
             return true;
         }
         self.any_option(word, bare)
+    }
+
+    /// Reads one-letter options of `htpasswd`: the last may be one with a value, glued to it or the next word.
+    fn htpasswd(&mut self, plain: &str) {
+        let valued = plain.find(['C', 'r']);
+        let flags = &plain[..valued.unwrap_or(plain.len())];
+        self.state.batch |= flags.contains('b');
+        self.state.prints |= flags.contains('n');
+        if valued.is_some_and(|place| place + 1 == plain.len()) {
+            self.next = Next::Skip;
+        }
     }
 
     /// Reads what means the same to most programs.
@@ -496,7 +540,7 @@ impl Scan<'_, '_> {
                 self.value(bare.start + 5, word.end, true);
                 return true;
             }
-            Trait::Setter if !plain.contains(['=', ':']) && names::promise(plain.as_bytes()).is_some() => {
+            Trait::Setter if names_setting(plain) => {
                 self.next = Next::Value;
                 return true;
             }
@@ -673,8 +717,12 @@ impl Scan<'_, '_> {
         let text = &self.bytes[name.clone()];
         let quoted = sign > name.end || is_quote(self.bytes[value]) || self.bytes[value] == b'\\';
         let first = name.start == 0 || !matches!(self.bytes[name.start - 1], b':' | b'/' | b'@');
-        let header = text.len() > 2 && text[..2].eq_ignore_ascii_case(b"x-");
-        quoted || (first && (header || (promise == Promise::Password && !text.contains(&b'-'))))
+        let header = self.header || text.get(..2).is_some_and(|head| head.eq_ignore_ascii_case(b"x-"));
+        // No image, kind or namespace is called so.
+        let marked = text.iter().skip(1).any(|b| b.is_ascii_uppercase() || *b == b'_');
+        let no_object = text.starts_with(b"-") || marked;
+        let password = promise == Promise::Password && !text.contains(&b'-');
+        quoted || (first && (header || no_object || password))
     }
 
     /// Where an unquoted value within a word ends.
@@ -687,6 +735,15 @@ impl Scan<'_, '_> {
 /// True for a word of two letters or more that is nothing but a name, with a mark between its words: `DB_PASS`.
 fn is_bare_name(plain: &str) -> bool {
     plain.len() <= 64 && plain.contains('_') && plain.bytes().all(is_name)
+}
+
+/// True for the name of a setting that holds a credential; npm writes whose it is before it: `//registry/:_authToken`.
+fn names_setting(plain: &str) -> bool {
+    let name = match plain.rsplit_once(':') {
+        Some((owner, name)) if owner.starts_with("//") => name,
+        _ => plain,
+    };
+    !name.contains(['=', ':']) && names::promise(name.as_bytes()).is_some()
 }
 
 fn is_reference(plain: &str) -> bool {

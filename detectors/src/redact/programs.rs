@@ -33,6 +33,8 @@ pub(super) enum Trait {
     Rabbitmq,
     /// `-U USER:PASSWORD`.
     Curl,
+    /// `-a USER:PASSWORD`, `-a TOKEN`.
+    Httpie,
     /// `-U USER%PASSWORD`.
     Samba,
     /// `create secret`, `patch secret -p BODY`.
@@ -53,6 +55,7 @@ pub(super) static UNKNOWN: Program = program(&[], &[], Trait::Unknown);
 /// What is known of the program of this name.
 pub(super) fn find(name: &str) -> Option<&'static Program> {
     static MYSQL: Program = program(&[], &["-p"], Trait::Unknown);
+    static MYSQLADMIN: Program = program(&[], &["-p"], Trait::Setter);
     static PASSWORD: Program = program(&["-p"], &["-p"], Trait::Unknown);
     static UPPER: Program = program(&["-P"], &["-P"], Trait::Unknown);
     static LDAP: Program = program(&["-w"], &["-w"], Trait::Unknown);
@@ -61,6 +64,9 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
     static KUBECTL: Program = after_login(Trait::Kubectl);
     static QUIET: Program = program(&[], &[], Trait::Quiet);
     static SETTER: Program = program(&[], &[], Trait::Setter);
+    static KEYGEN: Program = program(&["-N", "-P"], &["-N", "-P"], Trait::Quiet);
+    static IPMI: Program = program(&["-P", "-k", "-y"], &["-P"], Trait::Quiet);
+    static HTTPIE: Program = program(&[], &[], Trait::Httpie);
     static ECHO: Program = program(&[], &[], Trait::Echo);
     static HTPASSWD: Program = program(&[], &[], Trait::Htpasswd);
     static OPENSSL: Program = program(&["-k", "-K", "-hmac"], &[], Trait::Openssl);
@@ -70,12 +76,13 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
     static CURL: Program = program(&["--pass", "--proxy-pass"], &[], Trait::Curl);
     static SNMP: Program = program(&["-c", "-A", "-X"], &[], Trait::Quiet);
     Some(match name {
-        "mysql" | "mysqladmin" | "mysqldump" | "mysqlimport" | "mysqlsh" | "mysqlshow" | "mysqlbinlog"
-        | "mysqlcheck" | "mysqlpump" | "mycli" | "mariadb" | "mariadb-admin" | "mariadb-dump"
-        | "mariadb-import" | "7z" | "7za" | "7zr" | "rar" | "unrar" => &MYSQL,
+        "mysql" | "mysqldump" | "mysqlimport" | "mysqlsh" | "mysqlshow" | "mysqlbinlog" | "mysqlcheck"
+        | "mysqlpump" | "mycli" | "mariadb" | "mariadb-dump" | "mariadb-import" | "7z" | "7za" | "7zr"
+        | "rar" | "unrar" => &MYSQL,
+        "mysqladmin" | "mariadb-admin" => &MYSQLADMIN,
         "sshpass" | "mongo" | "mongosh" | "mongodump" | "mongorestore" | "mongoexport" | "mongoimport"
         | "mongostat" | "mongotop" | "cqlsh" | "cypher-shell" | "useradd" | "usermod" | "arangosh"
-        | "ipmitool" => &PASSWORD,
+        | "rabbitmqadmin" => &PASSWORD,
         "sqlcmd" | "bcp" | "tsql" | "mosquitto_pub" | "mosquitto_sub" | "zip" | "unzip" => &UPPER,
         "ldapsearch" | "ldapadd" | "ldapmodify" | "ldapdelete" | "ldapwhoami" | "ldappasswd"
         | "ldapcompare" | "ldapmodrdn" => &LDAP,
@@ -87,9 +94,12 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
         | "python3" | "ruby" | "systemctl" | "terraform" | "cargo" | "chown" | "cp" | "dash" | "find"
         | "gdb" | "iptables" | "ip6tables" | "kill" | "lsof" | "mkdir" | "mktemp" | "nc" | "ncat"
         | "netcat" | "netstat" | "nmap" | "nsenter" | "patch" | "perl" | "ps" | "pstree" | "read"
-        | "rsync" | "runuser" | "scp" | "setpriv" | "sftp" | "sh" | "ss" | "ssh" | "ssh-keygen"
-        | "strace" | "sudo" | "tar" | "test" | "top" | "tree" | "xargs" | "zsh" => &QUIET,
+        | "rsync" | "runuser" | "scp" | "setpriv" | "sftp" | "sh" | "ss" | "ssh" | "strace" | "sudo"
+        | "tar" | "test" | "top" | "tree" | "xargs" | "zsh" => &QUIET,
         "aws" | "npm" | "yarn" | "pnpm" | "pip" | "gcloud" | "git" => &SETTER,
+        "ssh-keygen" => &KEYGEN,
+        "ipmitool" => &IPMI,
+        "http" | "https" | "httpie" | "xh" | "xhs" => &HTTPIE,
         "echo" | "printf" => &ECHO,
         "htpasswd" => &HTPASSWD,
         "curl" => &CURL,

@@ -22,6 +22,8 @@ fn credentials_are_replaced_by_their_form() {
             "git clone https://x:[redacted]@h/r",
         ),
         ("glpat-0123456789abcdefghij", "[redacted]"),
+        ("git clone https://0123456789abcdef@h/r", "git clone https://[redacted]@h/r"),
+        ("git clone https://SWORDFISH9@h/r", "git clone https://[redacted]@h/r"),
     ] {
         check(text, expected);
         check(&tokens(text), expected);
@@ -35,6 +37,13 @@ fn credentials_are_replaced_by_their_name() {
         ("DB_PASS=hunter2 ./run", "DB_PASS=[redacted] ./run"),
         ("PGPASSWORD=V psql -h db", "PGPASSWORD=[redacted] psql -h db"),
         ("DB_PASS='two words' ./run", "DB_PASS='[redacted]' ./run"),
+        ("DB_PASS=$'hunter2' ./run", "DB_PASS=$'[redacted]' ./run"),
+        ("DB_PASS=$'two words' ./run", "DB_PASS=$'[redacted]' ./run"),
+        ("tool --password $'V' x", "tool --password $'[redacted]' x"),
+        ("client_secret:V", "client_secret:[redacted]"),
+        ("tool clientSecret:V x", "tool clientSecret:[redacted] x"),
+        ("tool --password:V x", "tool --password:[redacted] x"),
+        ("tool --passwd:V --token:W", "tool --passwd:[redacted] --token:[redacted]"),
         ("DB_PASS=hunter2;id", "DB_PASS=[redacted];id"),
         ("vault login --token s.12345", "vault login --token [redacted]"),
         ("tool --password V --verbose", "tool --password [redacted] --verbose"),
@@ -83,6 +92,12 @@ fn headers() {
         ("curl -H X-Vault-Token: hvx123 u", "curl -H X-Vault-Token: [redacted] u"),
         (r#"sh -c "curl -H 'X-Auth-Token: abc' u""#, r#"sh -c "curl -H 'X-Auth-Token: [redacted]' u""#),
         ("curl -H X-Api-Key:abc u", "curl -H X-Api-Key:[redacted] u"),
+        ("curl -H x-functions-key:V u", "curl -H x-functions-key:[redacted] u"),
+        ("curl -H 'x-functions-key: V' u", "curl -H 'x-functions-key: [redacted]' u"),
+        ("curl -H 'Ocp-Apim-Subscription-Key: V' u", "curl -H 'Ocp-Apim-Subscription-Key: [redacted]' u"),
+        ("curl -H 'ocp-apim-subscription-key:V' u", "curl -H 'ocp-apim-subscription-key:[redacted]' u"),
+        ("Ocp-Apim-Subscription-Key:V", "Ocp-Apim-Subscription-Key:[redacted]"),
+        ("curl -H apikey:V u", "curl -H apikey:[redacted] u"),
         ("curl -H 'Cookie: a=b; c=d' u", "curl -H 'Cookie: [redacted]; [redacted]' u"),
     ] {
         check(text, expected);
@@ -150,6 +165,37 @@ fn programs() {
 }
 
 #[test]
+fn programs_with_ways_of_their_own() {
+    for (text, expected) in [
+        ("htpasswd -bnBC 10 u V", "htpasswd -bnBC 10 u [redacted]"),
+        ("htpasswd -bBC10 f u V", "htpasswd -bBC10 f u [redacted]"),
+        ("ipmitool -p 623 -U u -P V chassis status", "ipmitool -p 623 -U u -P [redacted] chassis status"),
+        ("curl -b sid=V https://x/", "curl -b [redacted] https://x/"),
+        ("curl -bsid=V https://x/", "curl -b[redacted] https://x/"),
+        ("curl -b 'sid=V; t=W' https://x/", "curl -b '[redacted]; [redacted]' https://x/"),
+        ("curl --cookie sid=V https://x/", "curl --cookie [redacted] https://x/"),
+        ("mysqladmin -u root password V", "mysqladmin -u root password [redacted]"),
+        ("mysqladmin -u root -pV flush-privileges", "mysqladmin -u root -p[redacted] flush-privileges"),
+        ("REDISCLI_AUTH=V redis-cli ping", "REDISCLI_AUTH=[redacted] redis-cli ping"),
+        (
+            "npm config set //r.example.com/:_authToken V",
+            "npm config set //r.example.com/:_authToken [redacted]",
+        ),
+        ("npm config set //r/:_authToken=V", "npm config set //r/:_authToken=[redacted]"),
+        ("ssh-keygen -t rsa -N V -f k", "ssh-keygen -t rsa -N [redacted] -f k"),
+        (
+            "rabbitmqadmin -P 15672 -u u -p V list queues",
+            "rabbitmqadmin -P 15672 -u u -p [redacted] list queues",
+        ),
+        ("http -a u:V https://x/", "http -a u:[redacted] https://x/"),
+        ("http -A bearer -a s3cr3tV https://x/", "http -A bearer -a [redacted] https://x/"),
+        ("curl --proto =https -b sid=V https://x/", "curl --proto =https -b [redacted] https://x/"),
+    ] {
+        check(text, expected);
+    }
+}
+
+#[test]
 fn names_digests_and_ids_are_kept() {
     for text in [
         "0b7c6a2e-6a53-4f0e-9d0a-5e1f0a5b2c11",
@@ -183,6 +229,17 @@ fn names_digests_and_ids_are_kept() {
         "find / -name *.token; grep -r password /etc",
         "token: invalid",
         "uid:gid 12:03:04.000 Notice",
+        "docker run --pull=always vault-token:1.2 db-secret:v2",
+        "git clone https://dana@dev.azure.com/org/_git/x; git fetch ssh://git@example.com/r",
+        "curl -b cookies.txt -H Host:web-token:8080 https://x/",
+        "deleted Secret:shop/db and secret:shop/db",
+        "docker -H tcp://build:2375 run token:1.2",
+        "mysqladmin -u root flush-privileges",
+        "htpasswd -c -B f u",
+        "ipmitool -p 623 -H 10.0.0.1 chassis status",
+        "npm config set registry https://r.example.com/",
+        "https://oidc.example.com/realm#dana@example.com",
+        "RBAC: allowed by ClusterRoleBinding \"token-reader\" of ClusterRole \"secret-reader\" to Group \"ops\"",
     ] {
         check(text, text);
     }
