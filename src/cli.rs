@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn replay_has_the_contract_s_flags_and_no_other() {
+    fn replay_has_these_flags_and_no_other() {
         let mut command = Cli::command();
         command.build();
         let replay = command.find_subcommand("replay").unwrap();

@@ -138,7 +138,7 @@ impl Default for Memo<'_> {
 
 impl Memo<'_> {
     /// Forgets everything.
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         self.values.clear();
         self.generation = self.generation.wrapping_add(1);
         if self.generation == 0 {

@@ -106,13 +106,6 @@ pub struct Rules {
     pub replaced: Vec<(String, Arc<str>)>,
 }
 
-impl Rules {
-    /// True if some rule cannot be used.
-    pub fn has_errors(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
-    }
-}
-
 /// Reads files of rules, one after the other. The same name replaces.
 pub struct Loader<'s> {
     settings: &'s Settings,
