@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use detectors::event::time::Nanos;
 use detectors::level::Level;
 use detectors::names;
+use detectors::redact::paths::Hidden;
 use detectors::settings::parse_network;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
@@ -42,8 +43,16 @@ pub(crate) struct Config {
     _spool: Option<IgnoredAny>,
     #[serde(rename = "server")]
     _server: Option<IgnoredAny>,
-    #[serde(rename = "redact")]
-    _redact: Option<IgnoredAny>,
+    /// What no alert shows.
+    pub(crate) redact: Redact,
+}
+
+/// The section `redact`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a map of settings")]
+pub(crate) struct Redact {
+    /// Paths into events.
+    pub(crate) paths: Vec<String>,
 }
 
 /// The section `detectors`.
@@ -143,6 +152,11 @@ impl Config {
                 }
             }
         }
+        for path in &config.redact.paths {
+            if let Err(reason) = Hidden::new(path) {
+                bail!("{name}: redact.paths: {reason}");
+            }
+        }
         for list in config.lists.keys().filter(|list| !LISTS.contains(&list.as_str())) {
             if let Some(near) = names::nearest(list, LISTS) {
                 tracing::warn!(list, "no detector of ours reads this list; did you mean `{near}`?");
@@ -178,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contract_s_keys_are_read() {
+    fn all_sections_are_read() {
         let yaml = r#"
 cluster: prod
 state_dir: /var/lib/lapwing
@@ -186,7 +200,7 @@ inputs: [{type: file, paths: [/var/log/audit.log]}]
 outputs: [{type: stdout}]
 spool: {max_bytes: 2GiB, on_full: block}
 server: {listen: "127.0.0.1:9468"}
-redact: {paths: []}
+redact: {paths: [requestObject.spec.note, proc.cmdline]}
 detectors:
   paths: [rules, /etc/lapwing/detectors.d]
   min_level: low
@@ -254,6 +268,17 @@ lists:
             "detectors: 3\n",
             "lapwing.yaml:1:12: detectors: invalid type: integer `3`, expected a map of settings",
         );
+        check(
+            "redact: {paths: [requestObjct.spec]}",
+            "lapwing.yaml: redact.paths: `requestObjct.spec` begins with no key of an event and is no field of Falco's; \
+             did you mean `requestObject`?",
+        );
+        check(
+            "redact: {paths: ['requestObject.a[0]']}",
+            "lapwing.yaml: redact.paths: `requestObject.a[0]`: names of keys, with dots between them, make a path; \
+             every item of an array is meant",
+        );
+        check("redact: {path: []}", "lapwing.yaml:1:10: redact: unknown field `path`, expected `paths`");
         check("- a\n", "lapwing.yaml:1:1: invalid type: sequence, expected a map of settings");
         check("cluster: a\ncluster: b\n", "lapwing.yaml:1:1: duplicate field `cluster`");
         check(

@@ -10,6 +10,7 @@ use detectors::engine::Engine;
 use detectors::event::time::Nanos;
 use detectors::level::Level;
 use detectors::names;
+use detectors::redact::paths::Hidden;
 use detectors::rules::{self, Exception, Tuning};
 use detectors::settings::Settings;
 
@@ -46,7 +47,10 @@ impl Wanted {
             .map(|(name, entries)| (name, entries.into_iter().map(|entry| entry.0).collect()))
             .collect();
         let cluster = typed.cluster.clone().or(config.cluster);
-        let settings = Settings::new(cluster, lists).map_err(|reason| Failure::usage(anyhow!(reason)))?;
+        let unusable = |reason| Failure::usage(anyhow!("{reason}"));
+        let mut settings = Settings::new(cluster, lists).map_err(unusable)?;
+        let hidden = config.redact.paths.iter().map(|path| Hidden::new(path));
+        settings.hidden = hidden.collect::<Result<_, String>>().map_err(unusable)?;
         let paths: Vec<_> = config.detectors.paths.iter().chain(&typed.detectors).cloned().collect();
         let files = files(&paths).map_err(Failure::detectors)?;
         let exceptions = config.detectors.exceptions.into_iter();

@@ -516,10 +516,20 @@ fn credentials_leave_in_no_output() {
         r#""proc.args":["--password","SWORDFISH9"],"proc.name":"tool","k8s.ns.name":"shop","k8s.pod.name":"web""#,
         r#""proc.cmdline":"mysql -pSWORDFISH9","proc.env":"A=SWORDFISH9","evt.args":"args=--password.SWORDFISH9.""#,
         r#""proc.pcmdline":"sh -c echo root:SWORDFISH9|chpasswd","proc.aname[2]":"x""#,
+        r#""proc.cmdline":["mysql","-pSWORDFISH9"],"proc.pcmdline":["tool","--password","SWORDFISH9"]"#,
+        r#""proc.args":"-a SWORDFISH9 ping","proc.name":"redis-cli""#,
+        r#""proc.args":["-a","SWORDFISH9","ping"],"proc.name":"redis-cli""#,
         r#""ka.uri":"/x/exec?command=docker&command=login&command=-p&command=SWORDFISH9""#,
     ];
-    let execs =
-        queries.iter().map(|query| exec_of(query)).chain(fields.iter().map(|fields| falco_of(fields)));
+    let reason = exec_of("command=id").replace(
+        r#""auditID""#,
+        r#""annotations":{"authorization.k8s.io/reason":"password=SWORDFISH9"},"auditID""#,
+    );
+    let execs = queries
+        .iter()
+        .map(|query| exec_of(query))
+        .chain(fields.iter().map(|fields| falco_of(fields)))
+        .chain([reason]);
     let lines: Vec<_> = execs
         .enumerate()
         .map(|(n, line)| {

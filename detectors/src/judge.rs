@@ -18,6 +18,7 @@ use crate::index::{self, Mask};
 use crate::integrity;
 use crate::level::Level;
 use crate::program::{Field, Memo, Template, in_message};
+use crate::redact::paths;
 use crate::report::{self, Verdict};
 use crate::tally::Tally;
 use crate::value::{Tri, Value};
@@ -106,6 +107,8 @@ struct Shared {
     identity: Identity,
     evidence: Evidence,
     digest: [u8; 32],
+    /// What is shown instead, if the operator does not want to see all: the event's bytes without that, and what goes with them.
+    veiled: Option<Box<(Vec<u8>, Shared)>>,
 }
 
 impl<'a> Case<'_, 'a> {
@@ -128,8 +131,10 @@ impl<'a> Case<'_, 'a> {
             *tally.blind.entry(*index).or_default() += 1;
         }
         if self.event.damage.repeats_key() && engine.integrity[integrity::DUPLICATE_KEY] {
-            let Shared { identity, evidence, .. } = shared.get_or_insert_with(|| self.share());
-            let found = integrity::duplicate_key(self, *identity, evidence.clone());
+            let shared = shared.get_or_insert_with(|| self.share());
+            let found = self.veiled(shared, memo, |case, shared, _| {
+                integrity::duplicate_key(case, shared.identity, shared.evidence.clone())
+            });
             out.push(Emitted::Alert(Box::new(found)));
         }
         let damaged = self.event.damage.any() || self.event.truncated();
@@ -139,8 +144,10 @@ impl<'a> Case<'_, 'a> {
             unknown.retain(|index| engine.programs[*index as usize].needs <= level);
             let bound = self.bound_hides(&unknown);
             if !unknown.is_empty() && (damaged || bound) {
-                let Shared { identity, evidence, .. } = shared.get_or_insert_with(|| self.share());
-                let found = integrity::partial_event(self, &unknown, bound, *identity, evidence.clone());
+                let shared = shared.get_or_insert_with(|| self.share());
+                let found = self.veiled(shared, memo, |case, shared, _| {
+                    integrity::partial_event(case, &unknown, bound, shared.identity, shared.evidence.clone())
+                });
                 out.push(Emitted::Alert(Box::new(found)));
             }
         }
@@ -163,20 +170,45 @@ impl<'a> Case<'_, 'a> {
     fn share(&self) -> Shared {
         let audit = self.event.stream == Stream::Audit;
         let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
-        let audit_id = || self.event.text(Top::AuditId).map(|id| report::named(&id));
-        Shared {
+        let audit_id = |event: &Event<'_>| event.text(Top::AuditId).map(|id| report::named(&id));
+        let identity = identity::of(self.event);
+        let share = |audit_id, veiled| Shared {
             shown: RefCell::default(),
-            identity: identity::of(self.event),
+            identity,
             evidence: Evidence {
                 input: self.place.input.to_owned(),
                 offset: self.place.offset,
                 length: self.place.length,
                 sha256: hex(&digest),
                 time: time::format(self.time.unwrap_or_default()),
-                audit_id: audit.then(audit_id).flatten(),
+                audit_id,
             },
             digest,
-        }
+            veiled,
+        };
+        let veiled = paths::without(self.event, &self.event.settings.hidden).map(|bytes| {
+            let id = audit.then(|| paths::read(&bytes, self.event, audit_id)).flatten();
+            Box::new((bytes, share(id, None)))
+        });
+        share(audit.then(|| audit_id(self.event)).flatten(), veiled)
+    }
+
+    /// Makes something of what may be shown: of the event itself, or of it without what the operator does not want to see.
+    fn veiled<T>(
+        &self,
+        shared: &Shared,
+        memo: &mut Memo<'a>,
+        make: impl for<'e> FnOnce(&Case<'_, 'e>, &Shared, &mut Memo<'e>) -> T,
+    ) -> T {
+        let Some(veiled) = &shared.veiled else { return make(self, shared, memo) };
+        let (bytes, shared) = &**veiled;
+        paths::read(bytes, self.event, |event| {
+            make(
+                &Case { engine: self.engine, event, time: self.time, place: self.place },
+                shared,
+                &mut Memo::default(),
+            )
+        })
     }
 
     fn matched(
@@ -196,7 +228,9 @@ impl<'a> Case<'_, 'a> {
             }
         }
         if program.alerts {
-            let alert = self.alert(program, shared, memo);
+            let level = self.level(program, memo);
+            let alert =
+                self.veiled(shared, memo, |case, shared, memo| case.alert(program, level, shared, memo));
             let time = self.time.unwrap_or_default();
             out.push(Emitted::Alert(Box::new(Found { time, detector: index, alert })));
         }
@@ -213,17 +247,25 @@ impl<'a> Case<'_, 'a> {
             offset: self.place.offset,
             length: self.place.length,
             sha256: shared.digest,
-            audit_id: shared.evidence.audit_id.as_deref(),
+            audit_id: shared.veiled.as_ref().map_or(shared, |veiled| &veiled.1).evidence.audit_id.as_deref(),
         };
+        // What is counted is what is there; what is shown is another thing.
+        let veiled = shared.veiled.is_some().then(|| {
+            self.veiled(shared, memo, |case, shared, memo| {
+                feed.fields.iter().map(|field| case.shown(*field, shared, memo)).collect::<Vec<_>>()
+            })
+        });
         feed.builder.build(self.time.unwrap_or_default(), &shared.identity, &place, |field| {
-            match &*self.shown(feed.fields[field], shared, memo) {
-                "" => Value::Absent,
-                text => Value::Text(Cow::Owned(text.to_owned())),
-            }
+            let text = self.shown(feed.fields[field], shared, memo);
+            let text = match veiled.as_ref().map(|veiled| &veiled[field]) {
+                Some(veiled) if *veiled != text => feed.builder.veiled(field, &text, veiled),
+                _ => text.to_string(),
+            };
+            if text.is_empty() { Value::Absent } else { Value::Text(Cow::Owned(text)) }
         })
     }
 
-    fn alert(&self, program: &Program, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
+    fn alert(&self, program: &Program, level: Level, shared: &Shared, memo: &mut Memo<'a>) -> Alert {
         let about = &program.rule.about;
         let (message, mut facts) = match &about.message {
             Some(template) => self.message(template, shared, memo),
@@ -237,7 +279,7 @@ impl<'a> Case<'_, 'a> {
             uuid: report::uuid(&about.name, &about.logic, &shared.identity),
             detector: &about.name,
             title: &about.title,
-            level: self.level(program, memo),
+            level,
             tags: &about.tags,
             message,
             facts,
@@ -252,7 +294,7 @@ impl<'a> Case<'_, 'a> {
         seen.unwrap_or_else(|| {
             let tests = &self.engine.tests;
             let text: Rc<str> =
-                report::cleaned(tests.name(field), tests.value(field, self.event, memo)).into();
+                report::cleaned(self.event, tests.name(field), tests.value(field, self.event, memo)).into();
             shared.shown.borrow_mut().push((field, text.clone()));
             text
         })

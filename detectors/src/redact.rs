@@ -6,6 +6,7 @@
 
 mod forms;
 mod names;
+pub mod paths;
 mod phrases;
 mod programs;
 
@@ -44,6 +45,16 @@ pub fn scrub(text: &str) -> Cow<'_, str> {
 /// Replaces credentials among words that were split apart: there, a name may stand next to its value.
 pub fn scrub_words(text: &str) -> Cow<'_, str> {
     scrub_with(text, true)
+}
+
+/// Replaces credentials in the arguments of a program, which its name is not among.
+pub fn scrub_arguments(program: &str, arguments: &str) -> String {
+    let whole = format!("{program} {arguments}");
+    let scrubbed = scrub(&whole);
+    match scrubbed.strip_prefix(program).and_then(|rest| rest.strip_prefix(' ')) {
+        Some(rest) => rest.to_owned(),
+        None => scrub(arguments).into_owned(),
+    }
 }
 
 fn scrub_with(text: &str, apart: bool) -> Cow<'_, str> {

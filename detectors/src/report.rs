@@ -121,7 +121,7 @@ fn source(event: &Event<'_>) -> String {
 /// A fact's value as text; nothing if it is absent or unknown.
 pub(crate) fn shown(event: &Event<'_>, fact: &str) -> String {
     let value = facts::find(fact).map_or(Value::Absent, |id| facts::get(id).value(event));
-    cleaned(fact, &value)
+    cleaned(event, fact, &value)
 }
 
 /// Facts that are free text, in which a credential may stand by accident. All others are names and numbers.
@@ -152,7 +152,16 @@ fn clean(field: &str, value: &str) -> String {
 }
 
 /// What may be shown of a fact or path: as [`clean`], with lists of words read as the sentence that they are.
-pub(crate) fn cleaned(field: &str, value: &Value<'_>) -> String {
+pub(crate) fn cleaned(event: &Event<'_>, field: &str, value: &Value<'_>) -> String {
+    if let Some(field) = field.strip_prefix("output_fields.").filter(|field| field.starts_with("proc.")) {
+        return match value {
+            Value::List(list) => {
+                let words: Vec<_> = list.items.iter().map(Value::display).collect();
+                falco_field(event, field, &words.join(" "))
+            }
+            _ => falco_field(event, field, &value.display()),
+        };
+    }
     match value {
         Value::List(list) if matches!(field, "exec.argv" | "exec.words") => {
             let words: Vec<_> = list.items.iter().map(Value::display).collect();
@@ -256,6 +265,7 @@ fn code(node: Node<'_>) -> Option<i64> {
 fn audit_fields(event: &Event<'_>, request: &Request) -> BTreeMap<String, String> {
     let ips = source_ips(event);
     let uri = event.text(Top::RequestUri).map(|uri| address(&uri)).unwrap_or_default();
+    let reason = event.annotation("authorization.k8s.io/reason");
     let rows = [
         ("ka.user.name", request.user.clone()),
         ("ka.impuser.name", request.impersonated.clone().unwrap_or_default()),
@@ -266,7 +276,7 @@ fn audit_fields(event: &Event<'_>, request: &Request) -> BTreeMap<String, String
         ("ka.target.name", request.name.clone()),
         ("ka.response.code", shown(event, "outcome.code")),
         ("ka.auth.decision", request.decision.clone().unwrap_or_default()),
-        ("ka.auth.reason", text(event.annotation("authorization.k8s.io/reason"))),
+        ("ka.auth.reason", reason.and_then(Node::text).map(|text| bounded(&text)).unwrap_or_default()),
         ("ka.sourceips", named(&ips.join(","))),
         ("ka.useragent", request.user_agent.clone()),
         ("ka.uri", uri),
@@ -284,8 +294,7 @@ fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
         .filter_map(|(key, value)| {
             let key = key.text().into_owned();
             may_leave(&key).then(|| {
-                let text = scalar(&key, value);
-                let text = if key == "ka.uri" { address(&text) } else { bounded(&text) };
+                let text = falco_field(event, &key, &scalar(&key, value));
                 (key, text)
             })
         })
@@ -295,9 +304,23 @@ fn falco_fields(event: &Event<'_>) -> BTreeMap<String, String> {
     fields
 }
 
-fn may_leave(field: &str) -> bool {
+/// A field of Falco's, scrubbed and bounded. What a program takes as a credential depends on the program.
+fn falco_field(event: &Event<'_>, field: &str, text: &str) -> String {
+    match field {
+        "ka.uri" => address(text),
+        "proc.args" => cut(&redact::scrub_arguments(&shown(event, "falco.proc"), head(text))),
+        _ => bounded(text),
+    }
+}
+
+/// True for the name of one of Falco's output fields.
+pub(crate) fn is_falco_field(field: &str) -> bool {
     let families =
         ["container.", "k8s.", "k8smeta.", "proc.", "user.", "group.", "fd.", "evt.", "ka.", "thread."];
+    families.iter().any(|family| field.starts_with(family))
+}
+
+fn may_leave(field: &str) -> bool {
     // Environments, raw buffers, bodies; and arguments of system calls, where Falco puts dots for what ends a word.
     let held = [
         "proc.env",
@@ -315,9 +338,7 @@ fn may_leave(field: &str) -> bool {
         "ka.req.",
         "ka.resp.obj",
     ];
-    field.len() <= 128
-        && families.iter().any(|family| field.starts_with(family))
-        && !held.iter().any(|prefix| field.starts_with(prefix))
+    field.len() <= 128 && is_falco_field(field) && !held.iter().any(|prefix| field.starts_with(prefix))
 }
 
 /// A field's value as text. The words of a command are joined by blanks, as a command is read.

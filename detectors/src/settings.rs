@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
+use crate::redact::paths::Hidden;
+
 /// Namespaces of the platform itself, unless `lists.platform_namespaces` says otherwise.
 pub const PLATFORM_NAMESPACES: &[&str] = &[
     "kube-system",
@@ -32,6 +34,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Platform namespaces (`lists.platform_namespaces` or [`PLATFORM_NAMESPACES`]).
     pub platform_namespaces: Vec<String>,
+    /// Paths into events whose values no alert shows (`redact.paths`).
+    pub hidden: Vec<Hidden>,
 }
 
 impl Default for Settings {
@@ -41,6 +45,7 @@ impl Default for Settings {
             lists: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             platform_namespaces: PLATFORM_NAMESPACES.iter().map(ToString::to_string).collect(),
+            hidden: Vec::new(),
         }
     }
 }

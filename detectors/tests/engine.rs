@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use detectors::alert::Alert;
 use detectors::engine::{Emitted, Engine, Extent, Origin, Worker};
 use detectors::event::frame::{Frame, Framer};
+use detectors::redact::paths::Hidden;
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
 use detectors::tally::{Format, Tally};
@@ -922,6 +923,81 @@ fn an_alert_shows_the_fields_that_its_rule_names() {
     };
     assert_eq!(shown("own/r"), ["curl/8", "[redacted]", "77", "-", "-", "-"]);
     assert_eq!(shown("own/c"), ["-", "[redacted]", "-", "-", "m0,m1", "allowed"]);
+}
+
+/// What `redact.paths` names is in no alert, under no name; what is found and counted does not change.
+#[test]
+fn what_lies_at_hidden_paths_is_in_no_alert() {
+    let rule = "title: r\nname: own/r\nlogsource: {product: kubernetes}\ndetection: {s: {verb: create, objectRef.resource: pods, user.username: 'dana*'}, condition: s}\nfields: [pod.images, pod.command, requestObject.spec.note, requestObject.spec.containers.image, target.uri]\nmessage: '{actor.name} with {pod.images}'\n---\n\
+        title: c\nname: own/c\ncorrelation: {type: value_count, rules: [own/r], group-by: [actor.name], timespan: 1m, condition: {field: requestObject.spec.note, gte: 2}, generate: true}\nfields: [pod.images]\n---\n\
+        title: d\nname: own/d\ncorrelation: {type: event_count, rules: [own/c], group-by: [actor.name], timespan: 1m, condition: {gte: 1}, generate: true}\nfields: [actor.name]\nmessage: '{actor.name} again'\n";
+    let found = |hidden: &[&str]| {
+        let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned() };
+        let hidden = hidden.iter().map(|path| Hidden::new(path).unwrap()).collect();
+        let settings = Settings { hidden, ..Settings::default() };
+        let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
+        let mut emitted = Vec::new();
+        for n in 0..4 {
+            let event = format!(
+                r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Request","auditID":"{n}","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/a/pods?x=n0te","verb":"create","user":{{"username":"dana{0}"}},"userAgent":"curl/8","objectRef":{{"resource":"pods","namespace":"a","name":"p"}},"responseStatus":{{"code":201}},"requestObject":{{"spec":{{"note":"n0te{1}","containers":[{{"name":"c","image":"s3cret/app{n}"}},{{"name":"d","image":"s3cret/x"}}]}}}},"stageTimestamp":"2026-03-01T10:00:0{n}.000000Z"}}"#,
+                n / 2,
+                n % 2
+            );
+            engine.worker().lines(Origin { input: "x", offset: 0 }, event.as_bytes(), &mut emitted);
+        }
+        let (mut correlator, mut found) = (engine.correlator(1 << 20), Vec::new());
+        for one in emitted {
+            match one {
+                Emitted::Alert(alert) => found.push(alert.alert),
+                Emitted::Step(step) => {
+                    let mut fired = Vec::new();
+                    correlator.push(&step, &mut fired);
+                    found.extend(fired.into_iter().map(|one| one.alert));
+                }
+            }
+        }
+        found
+    };
+    let uuids = |found: &[Alert]| found.iter().map(|alert| alert.uuid).collect::<BTreeSet<_>>();
+    let plain = found(&[]);
+    let own = |found: &[Alert], name| found.iter().filter(|alert| alert.detector == name).count();
+    assert_eq!(["own/r", "own/c", "own/d"].map(|name| own(&plain, name)), [4, 2, 2]);
+    for (path, text) in [
+        ("requestObject.spec.containers.image", "s3cret"),
+        ("REQUESTOBJECT.spec", "s3cret"),
+        ("user.username", "dana"),
+        ("user", "dana"),
+        ("requestObject.spec.note", "n0te0"),
+        ("requestURI", "?x="),
+        ("userAgent", "curl"),
+        ("auditID", "\"audit_id\":\"0\""),
+    ] {
+        let says = |found: &[Alert]| serde_json::to_string(found).unwrap().contains(text);
+        let veiled = found(&[path]);
+        assert!(says(&plain) && !says(&veiled), "{path}");
+        assert_eq!(uuids(&plain), uuids(&veiled), "{path}");
+        assert_eq!(plain.len(), veiled.len(), "{path}");
+    }
+    let veiled = found(&["user.username"]);
+    let again = veiled.iter().find(|alert| alert.detector == "own/d").unwrap();
+    assert!(again.output.ends_with("[redacted] again"), "{}", again.output);
+    assert_eq!(again.output_fields["actor.name"], "[redacted]");
+}
+
+#[test]
+fn hidden_fields_of_falco_are_in_no_alert() {
+    let hidden = vec![Hidden::new("proc.cmdline").unwrap(), Hidden::new("hostname").unwrap()];
+    let settings = Settings { hidden, ..Settings::default() };
+    let engine = rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap();
+    let mut emitted = Vec::new();
+    let record = r#"{"rule":"Terminal shell in container","priority":"Notice","hostname":"n0de","time":"2026-03-01T10:00:00Z","output_fields":{"proc.cmdline":"sh -c plan9","proc.name":"sh"}}"#;
+    engine.worker().lines(Origin { input: "x", offset: 0 }, record.as_bytes(), &mut emitted);
+    let Some(Emitted::Alert(found)) = emitted.into_iter().find(|one| matches!(one, Emitted::Alert(_))) else {
+        panic!("no alert")
+    };
+    let json = serde_json::to_string(&found.alert).unwrap();
+    assert!(json.contains("\"proc.name\":\"sh\"") && json.contains("[redacted]"), "{json}");
+    assert!(!json.contains("plan9") && !json.contains("n0de"), "{json}");
 }
 
 #[test]

@@ -22,12 +22,13 @@ const VALUES: usize = 10;
 
 /// The id of a firing: a UUIDv5 of detector name, logic hash, group key and bucket, and of nothing else.
 pub(super) fn uuid(rule: &Rule, group: &[u8], bucket: i64) -> Uuid {
+    let group = step::unveiled(group);
     let mut bytes = Vec::with_capacity(128);
     bytes.extend_from_slice(&(rule.name.len() as u64).to_le_bytes());
     bytes.extend_from_slice(rule.name.as_bytes());
     bytes.extend_from_slice(&rule.logic_hash);
     bytes.extend_from_slice(&(group.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(group);
+    bytes.extend_from_slice(&group);
     bytes.extend_from_slice(&bucket.to_le_bytes());
     Uuid::new_v5(&NAMESPACE, &bytes)
 }
@@ -90,7 +91,7 @@ impl Firing<'_> {
             }
         }
         for (name, value) in rule.group_by.iter().zip(step::group_values(self.group)) {
-            fields.insert(name.clone(), value.to_owned());
+            fields.insert(name.clone(), step::visible(value).to_owned());
         }
         fields.extend(self.count.map(|n| ("count".to_owned(), n.to_string())));
         fields.insert("window".to_owned(), duration(rule.timespan));
@@ -104,9 +105,9 @@ impl Firing<'_> {
         let mut values: Vec<&str> = Vec::new();
         for note in self.notes.iter().filter_map(|n| step::Note::read(&n.bytes)) {
             if let Some(Some(value)) = note.shown.get(field)
-                && !values.contains(value)
+                && !values.contains(&step::visible(value))
             {
-                values.push(value);
+                values.push(step::visible(value));
             }
         }
         let more = if values.len() > VALUES { ",..." } else { "" };
@@ -118,7 +119,11 @@ impl Firing<'_> {
     /// temporal kinds, of the last one of the step that has the field.
     fn latest_value(&self, name: &str) -> Option<&str> {
         let field = self.plan.rule.shown().iter().position(|shown| *shown == name)?;
-        self.notes.iter().rev().find_map(|n| *step::Note::read(&n.bytes)?.shown.get(field)?)
+        self.notes
+            .iter()
+            .rev()
+            .find_map(|n| *step::Note::read(&n.bytes)?.shown.get(field)?)
+            .map(step::visible)
     }
 
     fn output(&self, fields: &BTreeMap<String, String>) -> String {

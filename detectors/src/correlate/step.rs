@@ -16,6 +16,7 @@ use crate::bytes::{hex, put_number, take_number};
 use crate::engine::Step;
 use crate::event::identity::Identity;
 use crate::event::time::Nanos;
+use crate::redact::REDACTED;
 use crate::value::Value;
 
 /// Where the event behind a step lies.
@@ -35,6 +36,20 @@ pub struct Place<'a> {
 
 /// Texts longer than this are cut; what was cut is told apart by a hash.
 const LONGEST: usize = 256;
+
+/// Begins a group-by value that tells groups apart and is not to be shown.
+const VEILED: char = '\0';
+
+/// What may be shown of a value.
+pub(super) fn visible(value: &str) -> &str {
+    if value.starts_with(VEILED) { REDACTED } else { value }
+}
+
+/// A packed group as it is without marks: what is not shown changes no id.
+pub(super) fn unveiled(group: &[u8]) -> Vec<u8> {
+    let values = group_values(group);
+    pack_group(values.into_iter().map(|value| value.strip_prefix(VEILED).unwrap_or(value)))
+}
 
 /// Makes the steps of one member of one rule.
 #[derive(Debug, Clone)]
@@ -56,6 +71,16 @@ impl StepBuilder {
             groups: r.group_by.len(),
             counted: r.counted().len(),
             shown: r.shown().len(),
+        }
+    }
+
+    /// The value of a field whose value is not to be shown: groups are told apart by it, and it is counted.
+    pub(crate) fn veiled(&self, field: usize, value: &str, shown: &str) -> String {
+        match field {
+            _ if value.is_empty() => String::new(),
+            _ if field < self.groups => format!("{VEILED}{value}"),
+            _ if field < self.groups + self.counted => value.to_owned(),
+            _ => shown.to_owned(),
         }
     }
 

@@ -55,17 +55,18 @@ pub(super) fn field<'a>(event: &Event<'a>, key: &str) -> Value<'a> {
     let Some(fields) = event.node(Top::OutputFields).filter(|fields| fields.kind() == Kind::Object) else {
         return Value::Unknown;
     };
-    fields.get(key).and_then(field_text).map_or_else(|| missing(event), Value::Text)
+    let between = if key.starts_with("proc.") { " " } else { "," };
+    fields.get(key).and_then(|node| field_text(node, between)).map_or_else(|| missing(event), Value::Text)
 }
 
-/// A field's value as text; items of a list are joined by commas.
-fn field_text(node: Node<'_>) -> Option<Cow<'_, str>> {
+/// A field's value as text. The words of a command are joined by blanks, as a command is read; other items by commas.
+fn field_text<'a>(node: Node<'a>, between: &str) -> Option<Cow<'a, str>> {
     let text = match node.kind() {
         Kind::String => node.text()?,
         Kind::Number | Kind::True | Kind::False => String::from_utf8_lossy(node.raw()),
         Kind::Array => {
             let items = node.items().take(LIMIT).filter_map(|item| item.text().or(scalar(item)));
-            Cow::Owned(items.collect::<Vec<_>>().join(","))
+            Cow::Owned(items.collect::<Vec<_>>().join(between))
         }
         _ => return None,
     };
@@ -300,6 +301,7 @@ mod tests {
             check_fields(&format!(r#"{{"proc.name": {nothing}}}"#), "falco.proc", "-");
         }
         check_fields(r#"{"fd.name": ["a", "b"]}"#, "falco.file", "a,b");
+        check_fields(r#"{"proc.cmdline": ["mysql", "-px"]}"#, "falco.cmdline", "mysql -px");
         check_fields(r#"{"proc.cmdline": 7}"#, "falco.cmdline", "7");
         check_fields(r#"{"proc.tty": 34816}"#, "falco.tty", "true");
         check_fields(r#"{"proc.tty": "0"}"#, "falco.tty", "false");

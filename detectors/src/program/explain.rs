@@ -83,7 +83,7 @@ impl Tests {
     }
 
     fn explain_test<'a>(&self, test: &Test, result: Tri, event: &Event<'a>, memo: &mut Memo<'a>) -> Trace {
-        let mut see = |field| shown(self.name(field), self.value(field, event, memo));
+        let mut see = |field| shown(event, self.name(field), self.value(field, event, memo));
         let actual = match (test.field, &test.matcher) {
             (Field::Keywords, _) => None,
             (field, Matcher::Same { other, .. }) => {
@@ -96,7 +96,7 @@ impl Tests {
 }
 
 /// A value for people: scrubbed as in alerts, bounded, and saying so when there is none.
-fn shown(field: &str, value: &Value<'_>) -> String {
+fn shown(event: &Event<'_>, field: &str, value: &Value<'_>) -> String {
     let note = match value {
         Value::Absent => return "(absent)".into(),
         Value::Unknown => return "(unknown)".into(),
@@ -104,7 +104,7 @@ fn shown(field: &str, value: &Value<'_>) -> String {
         Value::List(list) if list.partial => " (and maybe more)",
         _ => "",
     };
-    let text = report::cleaned(field, value);
+    let text = report::cleaned(event, field, value);
     // Line breaks and other control characters must not forge lines of a trace.
     let mut clean: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {
