@@ -324,6 +324,7 @@ fn entropy(sample: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redact;
 
     #[track_caller]
     fn check(name: &str, value: &str, expected: Option<&str>) {
@@ -390,6 +391,61 @@ mod tests {
         check("a.py", "password = os.environ['PASSWORD']\ntoken = settings.auth.token\n", None);
         check("redis.conf", "# requirepass foobared\n; password = admin\n", None);
         check("kubelet", "authentication:\n  webhook:\n    enabled: true\n", None);
+    }
+
+    /// What is worth an alert must not stand in one. The scrub takes more for a credential than this does, and never less.
+    #[test]
+    fn what_is_a_credential_here_is_scrubbed_from_alerts() {
+        let run = "a1B2".repeat(10);
+        let upper = "A1B2C3D4E5F6G7H8I9J0";
+        let forms = [
+            format!("-----BEGIN RSA PRIVATE KEY-----\n{run}"),
+            format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n{run}"),
+            format!("LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS{run}"),
+            format!("AGE-SECRET-KEY-1{upper}"),
+            format!("AKIA{}", &upper[..16]),
+            format!("ASIA{}", &upper[..16]),
+            format!("aws_secret_access_key={run}"),
+            format!("AIza{}", &run[..35]),
+            format!("AccountKey={run}"),
+            format!("SharedAccessKey={run}"),
+            format!("ghp_{run}"),
+            format!("ghu_{run}"),
+            format!("github_pat_{run}"),
+            format!("glpat-{run}"),
+            format!("xoxb-{run}"),
+            format!("sk_live_{run}"),
+            format!("dop_v1_{}", "0a".repeat(32)),
+            format!("hvs.{run}"),
+            format!("npm_{run}"),
+            format!("sk-ant-{run}"),
+            format!("sk-proj-{run}"),
+            format!("SG.{}.{run}", &run[..20]),
+            format!("eyJ{run}.eyJ{run}.{run}"),
+            format!("postgres://app:{run}@db/app"),
+            format!("Server=db;Database=x;Password={run};"),
+        ];
+        for text in &forms {
+            assert!(class("k", text).is_some(), "{text}");
+            let shown = redact::scrub(text);
+            assert!(!shown.contains(&run[..16]) && !shown.contains(&upper[..16]), "{shown}");
+        }
+        for name in
+            ["password", "passwd", "passphrase", "pwd", "DB_PASS", "accesstoken", "apiKey", "auth-key"]
+                .into_iter()
+                .chain([
+                    "credentials",
+                    "encryption_key",
+                    "private_key",
+                    "client_secret",
+                    "signing.key",
+                    "TOKEN",
+                ])
+        {
+            let random = "9f86d081884c7d659a2f";
+            assert!(class(name, random).is_some(), "{name}");
+            assert_eq!(redact::scrub(&format!("{name}={random}")), format!("{name}={}", redact::REDACTED));
+        }
     }
 
     #[test]
