@@ -236,7 +236,12 @@ impl Scan<'_, '_> {
         }
         let plain = &self.text[bare.clone()];
         // `kubectl patch` is no `patch`; what `docker exec` runs is a program.
-        let other = program_of(plain).filter(|program| !self.program.login || program.trait_ != Trait::Quiet);
+        // `--scheme http` is no `http`.
+        let other = program_of(plain).filter(|program| match program.trait_ {
+            Trait::Quiet => !self.program.login,
+            Trait::Httpie => matches!(self.program.trait_, Trait::Unknown | Trait::Quiet),
+            _ => true,
+        });
         if let Some(program) = other {
             self.program = program;
             self.begin();
