@@ -7,7 +7,7 @@ use crate::engine::{Engine, Program, names_stage};
 use crate::event::record::{self, Nature};
 use crate::event::time::Clock;
 use crate::event::{Event, Stream, Top};
-use crate::judge::{self, Case};
+use crate::judge::{self, Case, Digests};
 use crate::level::Level;
 use crate::program::{Memo, Trace};
 use crate::scan::{Doc, Kind, Marks, Node};
@@ -97,6 +97,7 @@ impl Engine {
             event,
             time,
             place: Place { input: "", offset: 0, length: 0, bytes: event.root().raw() },
+            digests: &Digests::default(),
         };
         let matched = condition.result == Tri::True && because.is_empty();
         Explanation {

@@ -1,7 +1,7 @@
 //! One event before the programs that may match it: which record of a request counts, evaluation, and what a match yields.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
@@ -98,6 +98,7 @@ pub(crate) struct Case<'c, 'a> {
     pub(crate) event: &'c Event<'a>,
     pub(crate) time: Option<Nanos>,
     pub(crate) place: Place<'c>,
+    pub(crate) digests: &'c Digests,
 }
 
 /// What the matches of one event share; made at the first match.
@@ -169,7 +170,7 @@ impl<'a> Case<'_, 'a> {
 
     fn share(&self) -> Shared {
         let audit = self.event.stream == Stream::Audit;
-        let digest: [u8; 32] = Sha256::digest(self.place.bytes).into();
+        let digest = self.digests.of(self.place.bytes);
         let audit_id = |event: &Event<'_>| event.text(Top::AuditId).map(|id| report::named(&id));
         let identity = identity::of(self.event);
         let share = |audit_id, veiled| Shared {
@@ -202,13 +203,7 @@ impl<'a> Case<'_, 'a> {
     ) -> T {
         let Some(veiled) = &shared.veiled else { return make(self, shared, memo) };
         let (bytes, shared) = &**veiled;
-        paths::read(bytes, self.event, |event| {
-            make(
-                &Case { engine: self.engine, event, time: self.time, place: self.place },
-                shared,
-                &mut Memo::default(),
-            )
-        })
+        paths::read(bytes, self.event, |event| make(&Case { event, ..*self }, shared, &mut Memo::default()))
     }
 
     fn matched(
@@ -357,6 +352,30 @@ impl<'a> Case<'_, 'a> {
             matches!(&*priority, "critical" | "alert" | "emergency")
         };
         if runtime && rule.stream == Stream::Falco && grave() { level.raised() } else { level }
+    }
+}
+
+/// The digest of the last evidence: that of the many events that one carrier may hold.
+#[derive(Debug, Default)]
+pub(crate) struct Digests(Cell<Option<(usize, usize, [u8; 32])>>);
+
+impl Digests {
+    /// Forgets it, before a buffer is used for other bytes.
+    pub(crate) fn forget(&self) {
+        self.0.set(None);
+    }
+
+    fn of(&self, bytes: &[u8]) -> [u8; 32] {
+        match self.0.get() {
+            Some((start, length, digest)) if (start, length) == (bytes.as_ptr().addr(), bytes.len()) => {
+                digest
+            }
+            _ => {
+                let digest = Sha256::digest(bytes).into();
+                self.0.set(Some((bytes.as_ptr().addr(), bytes.len(), digest)));
+                digest
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::event::time::{self, Clock, Nanos, SECOND};
 use crate::event::{Damage, Event, Stream, Top};
 use crate::facts::{self, Parts};
 use crate::index::{self, Decided, Lookup, Mask, Table};
-use crate::judge::{self, Case};
+use crate::judge::{self, Case, Digests};
 use crate::program::Memo;
 use crate::scan::{Doc, Health, Kind, Marks, Node, unescape};
 use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
@@ -30,6 +30,7 @@ pub struct Worker<'e> {
     counts: Counts,
     memo: Memo<'static>,
     clock: Clock,
+    digests: Digests,
     indexed: bool,
 }
 
@@ -77,18 +78,19 @@ const FORMATS: [Format; 7] = [
     Format::Unrecognized,
 ];
 
-/// How a record reached us. One list and one carrier are looked into, in either order, and no more: depth is the sender's.
+/// How a record reached us. Two lists and one carrier are looked into, in any order, and no more: depth is the sender's. (The
+/// outer list may be one that was never closed, with whole lists in the lines below it.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Via {
-    listed: bool,
+    lists: u8,
     carried: bool,
 }
 
 impl Via {
-    const ITSELF: Via = Via { listed: false, carried: false };
+    const ITSELF: Via = Via { lists: 0, carried: false };
 
     fn listed(self) -> Via {
-        Via { listed: true, ..self }
+        Via { lists: self.lists + 1, ..self }
     }
 
     fn carried(self) -> Via {
@@ -126,6 +128,7 @@ impl<'e> Worker<'e> {
             counts: Counts::default(),
             memo: Memo::default(),
             clock: Clock::default(),
+            digests: Digests::default(),
             indexed: true,
         }
     }
@@ -187,7 +190,7 @@ impl<'e> Worker<'e> {
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
         };
         let place = Place { input, offset, length, bytes };
-        let via = Via { listed, carried: false };
+        let via = Via { lists: u8::from(listed), carried: false };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
         if extent == Extent::Fragment && is_whole(bytes, &marks) {
@@ -215,6 +218,7 @@ impl<'e> Worker<'e> {
         via: Via,
         out: &mut Vec<Emitted>,
     ) -> Option<usize> {
+        self.digests.forget();
         let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else {
             self.counts.nuls(place.bytes, place.length);
             return None;
@@ -311,7 +315,7 @@ impl<'e> Worker<'e> {
             Kind::Object => {
                 self.object(&mut Event::skim(value, &self.engine.settings), place, damage, via, out);
             }
-            Kind::Array if !via.listed => self.items(value, place, damage, via, out),
+            Kind::Array if via.lists < 2 => self.items(value, place, damage, via, out),
             _ => self.unrecognized(value, place, damage),
         }
     }
@@ -347,7 +351,7 @@ impl<'e> Worker<'e> {
             (Nature::Audit, via) => {
                 self.counts.count(match via {
                     Via { carried: true, .. } => Format::AuditCarried,
-                    Via { listed: true, .. } => Format::AuditList,
+                    Via { lists: 1.., .. } => Format::AuditList,
                     Via::ITSELF => Format::Audit,
                 });
                 event.discard_wrong_types();
@@ -360,7 +364,7 @@ impl<'e> Worker<'e> {
                 self.falco(event, place, out);
             }
             (Nature::LapwingAlert, _) if !event.damage.cut => self.counts.count(Format::LapwingAlert),
-            (Nature::List, Via { listed: false, .. }) => {
+            (Nature::List, Via { lists: 0 | 1, .. }) => {
                 for items in record::lists(event) {
                     self.items(items, place, damage, via, out);
                 }
@@ -449,7 +453,7 @@ impl<'e> Worker<'e> {
         }
         let mut memo = std::mem::take(&mut self.memo).renew();
         self.routes.recall(&mut memo);
-        let case = Case { engine: self.engine, event, time, place };
+        let case = Case { engine: self.engine, event, time, place, digests: &self.digests };
         case.judge(&self.routes.live, &mut memo, &mut self.counts.tally, out);
         self.memo = memo.renew();
     }
@@ -848,7 +852,7 @@ impl Counts {
         self.tally.levels[known.unwrap_or(AUDIT_LEVELS.len() - 1)] += 1;
         self.tally.partial += u64::from(event.damage.any());
         self.tally.missing_stage += u64::from(!event.has(Top::Stage));
-        self.tally.missing_version += u64::from(!via.listed && !event.has(Top::ApiVersion));
+        self.tally.missing_version += u64::from(via.lists == 0 && !event.has(Top::ApiVersion));
     }
 
     fn time(&mut self, time: Option<Nanos>) {

@@ -255,6 +255,19 @@ proptest! {
     }
 }
 
+/// After a list that was never closed, whole lists are what they are, not items without a meaning.
+#[test]
+fn a_list_in_a_torn_list_is_judged() {
+    let event = &EVENTS[0];
+    for list in [format!("[{event}]"), format!(r#"{{"kind":"EventList","items":[{event}]}}"#)] {
+        let mut worker = ENGINE.worker();
+        let (bytes, mut emitted) = (list.as_bytes(), Vec::new());
+        let frame = Frame { offset: 0, bytes, extent: Extent::Whole, listed: true, joined: false };
+        worker.record("x", frame, &mut emitted);
+        assert_eq!(worker.take_tally().formats, [(Format::AuditList, 1)].into(), "{list}");
+    }
+}
+
 /// What spells a routing key in its own way is no class of its own.
 #[test]
 fn odd_spellings_share_no_class() {
