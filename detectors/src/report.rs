@@ -163,7 +163,16 @@ pub(crate) fn cleaned(event: &Event<'_>, field: &str, value: &Value<'_>) -> Stri
         };
     }
     match value {
-        Value::List(list) if matches!(field, "exec.argv" | "exec.words") => {
+        // Without what stands between them, words do not tell which of them is a credential: the command does.
+        Value::List(list) if field == "exec.words" => {
+            let command = shown(event, "exec.command");
+            let words = list.items.iter().map(Value::display);
+            let words: Vec<_> = words
+                .map(|word| if command.contains(&*word) { word } else { Cow::Borrowed(redact::REDACTED) })
+                .collect();
+            cut(&words.join(" "))
+        }
+        Value::List(list) if field == "exec.argv" => {
             let words: Vec<_> = list.items.iter().map(Value::display).collect();
             cut(&redact::scrub_words(head(&words.join(" "))))
         }
@@ -258,7 +267,7 @@ fn request(event: &Event<'_>) -> Request {
 }
 
 fn code(node: Node<'_>) -> Option<i64> {
-    node.as_i64().or_else(|| node.text()?.parse().ok())
+    node.as_whole().or_else(|| node.text()?.parse().ok())
 }
 
 /// The fields of an audit alert, under the names that Falco's k8saudit plugin uses.

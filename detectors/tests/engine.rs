@@ -268,6 +268,27 @@ fn a_list_in_a_torn_list_is_judged() {
     }
 }
 
+/// Words without what stood between them hide nothing that the command's own scrub would not show.
+#[test]
+fn words_show_no_more_than_their_command() {
+    let yaml = "title: w\nname: own/words\nlogsource: {product: kubernetes}\nlevel: low\nmessage: 'W {exec.words}'\n\
+                detection: {s: {exec.words: curl}, condition: s}\nfields: [exec.words]\n";
+    let settings = Settings::default();
+    let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned() };
+    let rules = rules::read_whole(&[file], &settings, false);
+    let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();
+    let uri = "/api/v1/namespaces/a/pods/b/exec?command=sh&command=-c&command=curl+https%3A%2F%2Fh%2Fx%3Fsig%3DZq1abcdefghij%3B+echo+token%3DZq2abcdefghij";
+    let event = format!(
+        r#"{{"kind":"Event","auditID":"1","level":"Metadata","stage":"ResponseComplete","requestURI":"{uri}","verb":"get","objectRef":{{"resource":"pods","subresource":"exec","namespace":"a","name":"b"}},"responseStatus":{{"code":101.0}}}}"#
+    );
+    let mut emitted = Vec::new();
+    engine.worker().lines(Origin { input: "x", offset: 0 }, event.as_bytes(), &mut emitted);
+    let [Emitted::Alert(found)] = &emitted[..] else { panic!("{emitted:?}") };
+    let alert = format!("{:?}", found.alert);
+    assert!(alert.contains("W sh -c curl") && !alert.contains("abcdefghij"), "{alert}");
+    assert_eq!(found.alert.k8s.as_ref().unwrap().outcome, "allowed");
+}
+
 /// What spells a routing key in its own way is no class of its own.
 #[test]
 fn odd_spellings_share_no_class() {

@@ -393,7 +393,7 @@ impl<'a> View<'a> {
 
     /// The whole number here.
     pub(super) fn int(&self) -> Value<'a> {
-        self.here().filter_map(Node::as_i64).last().map_or_else(|| self.nothing(), Value::Int)
+        self.here().filter_map(Node::as_whole).last().map_or_else(|| self.nothing(), Value::Int)
     }
 
     /// What it means that nothing was found here.

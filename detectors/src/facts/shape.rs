@@ -138,7 +138,7 @@ pub(super) fn last_texts(node: Node<'_>, limit: usize) -> (VecDeque<Cow<'_, str>
 /// The HTTP status code; some exporters write it as a string.
 pub(super) fn code(event: &Event<'_>) -> Option<i64> {
     let code = event.node(Top::ResponseStatus)?.get("code")?;
-    code.as_i64().or_else(|| code.text()?.parse().ok()).filter(|code| *code != 0)
+    code.as_whole().or_else(|| code.text()?.parse().ok()).filter(|code| *code != 0)
 }
 
 /// `responseStatus.message`, if it is not empty.

@@ -360,6 +360,13 @@ impl<'a> Node<'a> {
         self.number()?.parse().ok()
     }
 
+    /// A whole number, also as a writer without integers spells it (`201.0`, `2.01e2`).
+    pub fn as_whole(self) -> Option<i64> {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let double = || self.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT);
+        self.as_i64().or_else(|| double().map(|number| number as i64))
+    }
+
     /// A number as the nearest double; `None` if it is too large for one.
     pub fn as_f64(self) -> Option<f64> {
         self.number()?.parse().ok().filter(|number: &f64| number.is_finite())
