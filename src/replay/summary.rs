@@ -410,9 +410,9 @@ impl<W: Write> Rows<'_, W> {
 
     /// An item that begins with a level.
     fn listed(&mut self, text: &str, level: Level) -> io::Result<()> {
-        let label = self.page.painted(&format!("{:<13}", level.name()), level_style(level));
+        let label = self.page.painted(&format!("{:<14}", level.name()), level_style(level));
         let text = text::for_terminal(text);
-        let room = self.page.width.map_or(usize::MAX, |width| width.max(50) - LABEL - 13);
+        let room = self.page.width.map_or(usize::MAX, |width| width.max(50) - LABEL - 14);
         writeln!(self.out, "{:LABEL$}{label}{}", "", text::clipped(&text, room))
     }
 
