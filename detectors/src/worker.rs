@@ -148,6 +148,7 @@ impl<'e> Worker<'e> {
         let mut open = None;
         while start < bytes.len() {
             let (end, health) = marks.mark_line(bytes, start);
+            self.digests.forget();
             let place = Place {
                 input: origin.input,
                 offset: origin.offset + start as u64,
@@ -190,6 +191,7 @@ impl<'e> Worker<'e> {
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
         };
         let place = Place { input, offset, length, bytes };
+        self.digests.forget();
         let via = Via { lists: u8::from(listed), carried: false };
         let mut marks = std::mem::take(&mut self.marks);
         let health = marks.mark(bytes);
@@ -218,7 +220,6 @@ impl<'e> Worker<'e> {
         via: Via,
         out: &mut Vec<Emitted>,
     ) -> Option<usize> {
-        self.digests.forget();
         let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else {
             self.counts.nuls(place.bytes, place.length);
             return None;
@@ -692,11 +693,7 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) -> bool {
     begin(key, event);
     let object = event.object_ref();
     let filled =
-        |node: Option<Node<'_>>| {
-            u8::from(node.is_some_and(|node| {
-                node.raw().starts_with(b"\"") && node.raw() != b"\"\"" && node.complete()
-            }))
-        };
+        |node: Option<Node<'_>>| u8::from(node.and_then(Node::str_raw).is_some_and(|text| !text.is_empty()));
     let flags = filled(object.namespace())
         | filled(object.name()) << 1
         | u8::from(event.impersonated().is_some()) << 2
@@ -711,8 +708,8 @@ fn shape_key(key: &mut Vec<u8>, event: &Event<'_>) -> bool {
     push_status(key, event)
 }
 
-/// Appends the status code and whether there is a message; false if that is not plain. The status of a request that succeeded says nothing else, and
-/// stands for itself.
+/// Appends the status code and whether there is a message; false if that is not plain. The status of a request that
+/// succeeded says nothing else, and stands for itself.
 fn push_status(key: &mut Vec<u8>, event: &Event<'_>) -> bool {
     let raw = event.node(Top::ResponseStatus).map(Node::raw);
     if let Some(raw) = raw.filter(|raw| raw.len() <= PLAIN_STATUS) {

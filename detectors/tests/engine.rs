@@ -289,6 +289,31 @@ fn words_show_no_more_than_their_command() {
     assert_eq!(found.alert.k8s.as_ref().unwrap().outcome, "allowed");
 }
 
+/// A buffer that is used again holds other evidence.
+#[test]
+fn evidence_is_that_of_its_own_record() {
+    let event = EVENTS
+        .iter()
+        .find(|event| !judge(ENGINE.worker(), &format!("{event}\n"), &[]).alerts.is_empty())
+        .unwrap();
+    for joined in [false, true] {
+        let (mut worker, mut buffer) = (ENGINE.worker(), format!("{event} ").into_bytes());
+        let mut digests = BTreeSet::new();
+        for blank in [b' ', b'\t'] {
+            *buffer.last_mut().unwrap() = blank;
+            let mut emitted = Vec::new();
+            let frame = Frame { offset: 0, bytes: &buffer, extent: Extent::Whole, listed: false, joined };
+            worker.record("x", frame, &mut emitted);
+            let found = emitted
+                .iter()
+                .find_map(|one| if let Emitted::Alert(found) = one { Some(found) } else { None });
+            digests.insert(found.unwrap().alert.evidence[0].sha256.clone());
+        }
+        // Alone, a record's evidence ends with its bracket; joined, all that was joined is the evidence.
+        assert_eq!(digests.len(), if joined { 2 } else { 1 });
+    }
+}
+
 /// What spells a routing key in its own way is no class of its own.
 #[test]
 fn odd_spellings_share_no_class() {
