@@ -13,6 +13,7 @@ use detectors::names;
 use detectors::redact::paths::Hidden;
 use detectors::rules::{self, Exception, Tuning};
 use detectors::settings::Settings;
+use detectors::sigma::Problem;
 
 use crate::cli;
 use crate::config::Config;
@@ -81,14 +82,12 @@ impl Wanted {
         let read = rules::read(&self.files, &self.settings);
         let errors = rules::errors(&read);
         if !errors.is_empty() {
-            let mut lines: Vec<_> = errors.iter().take(SHOWN).map(ToString::to_string).collect();
-            if errors.len() > SHOWN {
-                lines.push(format!("and {} more", errors.len() - SHOWN));
-            }
+            let lines = shown(errors.iter().map(ToString::to_string));
             return Err(Failure::detectors(anyhow!("detectors cannot be loaded\n{}", lines.join("\n"))));
         }
-        for warning in &read.problems {
-            tracing::debug!("{warning}");
+        let place = |problem: &Problem| format!("{}:{}: {}", problem.source, problem.line, problem.reason);
+        for warning in shown(read.problems.iter().map(place)) {
+            tracing::warn!("{warning}");
         }
         for skipped in &read.skipped {
             tracing::debug!(source = %skipped.source, logsource = skipped.logsource, "not for us");
@@ -104,6 +103,12 @@ impl Wanted {
         warn(&self.tuning, &engine);
         Ok(engine)
     }
+}
+
+/// The first few lines, and how many there are besides.
+fn shown(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(SHOWN);
+    lines.take(SHOWN).chain((more > 0).then(|| format!("and {more} more"))).collect()
 }
 
 /// Warns of what a configuration says in vain.
@@ -156,7 +161,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Res
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
         if path.is_dir() {
             collect(&path, depth + 1, found)?;
-        } else if path.extension().is_some_and(|end| end == "yml" || end == "yaml") {
+        } else if path.is_file() && path.extension().is_some_and(|end| end == "yml" || end == "yaml") {
             found.push(path);
         }
     }

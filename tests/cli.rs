@@ -439,6 +439,7 @@ fn lint_and_test_tell_what_is_wrong() {
     check(&["detectors", "test", &rule], 1, "pass    verb: list");
     let misspelt = files(&[("rule.yml", &RULE.replace("verb: list,", "actor.nmae: eve,"))]);
     check(&["detectors", "lint", &path(&misspelt, "rule.yml")], 1, "did you mean `actor.name`?");
+    check(&["replay", THEFT, "--detectors", &path(&misspelt, "rule.yml")], 0, "did you mean `actor.name`?");
     check(&["detectors", "lint", "/nowhere"], 2, "/nowhere");
 }
 

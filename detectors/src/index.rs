@@ -28,8 +28,8 @@ const BYTES: usize = 4 << 20;
 /// Keys longer than this are not kept: they are not of low cardinality.
 const LONGEST_KEY: usize = 4096;
 
-/// Slots that remember keys seen once. A key earns its entry at the second sighting, so that a flood of unique keys costs
-/// no evaluation of every program.
+/// Slots that remember keys seen once. A key earns its entry at the second sighting, so that a flood of unique keys takes no
+/// room and drives out no others.
 const ONCE: usize = 8192;
 
 /// What a routing key decides for all events that have it.
