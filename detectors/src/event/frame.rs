@@ -89,10 +89,6 @@ pub struct Framer {
     start: u64,
     /// Brackets open, lists around the record included.
     depth: u64,
-    /// Which of the brackets that are open in the record are square ones; the lowest bit is the innermost.
-    arrays: u128,
-    /// The last byte before the present line that is not blank, and `"` if a string was not closed.
-    last: u8,
     in_string: bool,
     /// The last byte of the previous block was a backslash in a string.
     escaped: bool,
@@ -101,20 +97,7 @@ pub struct Framer {
     key: Key,
     /// The next byte is the first of a line.
     line_begins: bool,
-    /// The record begins in the first column.
-    at_margin: bool,
-    /// The record has no indentation: its second line begins in the first column, and not with a bracket that opens.
-    flush: Option<bool>,
-    /// Where in the open value, if it is torn, the next record may have begun at the earliest.
-    next: Option<u64>,
-    /// The same for each depth, of the brackets that are open and of those that were closed last.
-    siblings: Vec<Sibling>,
-    /// The least depth since the last of them began.
-    least: u64,
-    /// The present line, if it may be a container runtime's amid an open value.
-    dated: Option<Dated>,
-    /// The present line ended in a string.
-    unclosed: bool,
+    open: Open,
     /// Where the first item began of what may be an array of numbers.
     scalar: Option<u64>,
     again: Again,
@@ -179,6 +162,30 @@ enum Key {
 
 /// The longest spelling of `items`: all of it escaped.
 const KEY_LENGTH: usize = r"\u0069\u0074\u0065\u006d\u0073".len();
+
+/// What tells that the open value is torn, and where the next record began in it.
+#[derive(Debug, Default)]
+struct Open {
+    /// It begins in the first column.
+    at_margin: bool,
+    /// Which of its brackets that are open are square ones; the lowest bit is the innermost.
+    arrays: u128,
+    /// The last byte before the present line that is not blank, and `"` if a string was not closed. Between the items of a
+    /// list only a comma counts, and the list's own bracket.
+    last: u8,
+    /// The present line ended in a string.
+    unclosed: bool,
+    /// It has no indentation: its second line begins in the first column, and not with a bracket that opens.
+    flush: Option<bool>,
+    /// Where in it, if it is torn, the next record may have begun at the earliest.
+    next: Option<u64>,
+    /// The same for each depth, of the brackets that are open and of those that were closed last.
+    siblings: Vec<Sibling>,
+    /// The least depth since the last of them began.
+    least: u64,
+    /// The present line, if it may be a container runtime's.
+    dated: Option<Dated>,
+}
 
 /// A value in the first column amid an open one, the first of its neighbours.
 #[derive(Debug, Clone, Copy)]
@@ -297,20 +304,12 @@ impl Framer {
             state: State::Between,
             start: offset,
             depth: 0,
-            arrays: 0,
-            last: 0,
             in_string: false,
             escaped: false,
             string: 0,
             key: Key::Other,
             line_begins: true,
-            at_margin: false,
-            flush: None,
-            next: None,
-            siblings: Vec::new(),
-            least: u64::MAX,
-            dated: None,
-            unclosed: false,
+            open: Open::default(),
             scalar: None,
             again: Again { origin: offset, bytes: 0, split_until: offset, pending: Vec::new() },
             held: Held::default(),
@@ -434,23 +433,23 @@ impl Framer {
 
     /// Moves past blanks and commas to the next record or the end of the list.
     fn between(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
-        self.at_margin = self.line_begins;
+        self.open.at_margin = self.line_begins;
         if block[at] == SEPARATOR {
-            self.last = SEPARATOR;
+            self.open.last = SEPARATOR;
             return at + 1;
         }
         self.line_begins = false;
-        if self.at_margin && matches!(block[at], b'{' | b'[') && !matches!(self.last, b',' | b'[') {
+        if self.open.at_margin && matches!(block[at], b'{' | b'[') && !matches!(self.open.last, b',' | b'[') {
             self.leave_list(self.base + at as u64, emit);
         }
         match block[at] {
             b'\n' => self.newline(),
-            b',' => self.last = b',',
+            b',' => self.open.last = b',',
             byte if blank(byte) => {}
             b'[' if self.place == Place::Top => self.begin(State::Bracket, at, 0),
             byte @ (b'{' | b'[') => {
                 self.begin(State::Value, at, 1);
-                self.arrays = u128::from(byte == b'[');
+                self.open.arrays = u128::from(byte == b'[');
             }
             b'"' if self.place != Place::Top => {
                 self.begin(State::Value, at, 0);
@@ -482,14 +481,14 @@ impl Framer {
         self.depth = self.place.depth() + brackets;
         self.lines.any = true;
         self.scalar = None;
-        self.flush = None;
+        self.open.flush = None;
     }
 
     fn begin_list(&mut self, place: Place, emit: Sink<'_>) {
         self.end_left_list(self.start, emit);
         self.place = place;
         self.reset();
-        self.last = b'[';
+        self.open.last = b'[';
     }
 
     fn end_list(&mut self) {
@@ -497,8 +496,8 @@ impl Framer {
         self.place = Place::Top;
         self.state = if wrapped { State::Rest } else { State::Between };
         self.depth = u64::from(wrapped);
-        self.arrays = 0;
-        self.flush = None;
+        self.open.arrays = 0;
+        self.open.flush = None;
     }
 
     /// Decides whether `[` opens a list or is just text (`[INFO] ready`).
@@ -538,7 +537,7 @@ impl Framer {
         };
         let Some(end) = end.map(|length| at + length) else { return block.len() };
         let listed = self.place != Place::Top;
-        if listed && self.at_margin && self.is_runtimes(block, self.start, self.base + end as u64) {
+        if listed && self.open.at_margin && self.is_runtimes(block, self.start, self.base + end as u64) {
             self.leave_list(self.start, emit);
             return end;
         }
@@ -565,7 +564,7 @@ impl Framer {
                 if self.begins_record(block[at], at) {
                     return self.tear(block, here, (here - 1, here), emit);
                 }
-                if self.next == Some(here) {
+                if self.open.next == Some(here) {
                     return at; // from now on there is a limit to how far the value may reach
                 }
             }
@@ -596,19 +595,19 @@ impl Framer {
                 }
                 OPEN => {
                     self.depth += 1;
-                    self.arrays = self.arrays << 1 | u128::from(block[at - 1] == b'[');
+                    self.open.arrays = self.open.arrays << 1 | u128::from(block[at - 1] == b'[');
                 }
                 CLOSE => {
                     self.depth -= 1;
-                    self.least = self.least.min(self.depth);
+                    self.open.least = self.open.least.min(self.depth);
                     if self.depth == self.place.depth() {
                         return self.end(block, at, Extent::Whole, emit);
                     }
                     // What is deeper than is noted counts as an array: there, less is out of place.
-                    self.arrays = self.arrays >> 1 | 1 << (u128::BITS - 1);
+                    self.open.arrays = self.open.arrays >> 1 | 1 << (u128::BITS - 1);
                 }
                 MARK => {
-                    self.note_last(&block[..at - 1]);
+                    self.open.note_last(&block[..at - 1]);
                     return self.tear(block, here, (here, here), emit);
                 }
                 _ => {
@@ -625,7 +624,7 @@ impl Framer {
     fn end_of_line(&mut self, block: &[u8], at: usize) -> Option<u64> {
         let mark = self.separator(block, self.base + at as u64);
         if mark.is_none() {
-            self.note_last(&block[..at]);
+            self.open.note_last(&block[..at]);
             self.newline();
         }
         mark
@@ -635,15 +634,15 @@ impl Framer {
     fn begins_record(&mut self, byte: u8, at: usize) -> bool {
         let here = self.base + at as u64;
         if !matches!(byte, b'\n' | b'\r' | SEPARATOR) {
-            self.flush.get_or_insert(!matches!(byte, b' ' | b'\t' | b'{' | b'['));
+            self.open.flush.get_or_insert(!matches!(byte, b' ' | b'\t' | b'{' | b'['));
         }
         match byte {
             SEPARATOR => return true,
-            b'0'..=b'9' => self.dated = Some(Dated { start: here, last: self.last }),
+            b'0'..=b'9' => self.open.dated = Some(Dated { start: here, last: self.open.last }),
             b'{' | b'[' => {
-                let in_place = match self.last {
+                let in_place = match self.open.last {
                     b'[' | b':' => true,
-                    b',' => self.arrays & 1 == 1,
+                    b',' => self.open.arrays & 1 == 1,
                     _ => false,
                 };
                 // What has got too long cannot be read again.
@@ -651,51 +650,28 @@ impl Framer {
                 if !in_place || !patient || here < self.again.split_until {
                     return true;
                 }
-                self.next.get_or_insert(here);
-                self.keep_siblings();
-                if self.siblings.last().is_none_or(|last| last.depth < self.depth)
-                    && self.siblings.len() < SIBLINGS
-                {
-                    self.siblings.push(Sibling { depth: self.depth, start: here });
-                }
-                self.least = self.depth;
+                self.open.note_sibling(Sibling { depth: self.depth, start: here });
             }
             _ => {}
         }
         false
     }
 
-    /// Drops those in brackets that have been closed.
-    fn keep_siblings(&mut self) {
-        while self.siblings.pop_if(|last| last.depth > self.least).is_some() {}
-    }
-
     /// Where the next record began in the open value, if it turns out to be torn. Without indentation a value in the first
     /// column may well be a part of it, unless it is whole and what follows has no place in JSON.
     fn swallowed(&mut self) -> Option<u64> {
-        if self.flush != Some(true) {
-            return self.next;
+        if self.open.flush != Some(true) {
+            return self.open.next;
         }
-        self.keep_siblings();
-        let whole = !self.in_string && !self.unclosed && matches!(self.last, b'}' | b']');
-        self.siblings.last().filter(|last| whole && last.depth == self.depth).map(|last| last.start)
-    }
-
-    /// Notes the last byte of a line that is not blank; of a line that is blank, nothing.
-    fn note_last(&mut self, line: &[u8]) {
-        if std::mem::take(&mut self.unclosed) {
-            self.last = b'"';
-        } else if let Some(last) = line.iter().rfind(|byte| !blank(**byte) && **byte != 0)
-            && *last != b'\n'
-        {
-            self.last = *last;
-        }
+        self.open.keep_siblings();
+        let whole = !self.in_string && !self.open.unclosed && matches!(self.open.last, b'}' | b']');
+        self.open.siblings.last().filter(|last| whole && last.depth == self.depth).map(|last| last.start)
     }
 
     /// Where a record separator stands in the string that the present line, which ends at `end`, did not close.
     fn separator(&mut self, block: &[u8], end: u64) -> Option<u64> {
-        let torn = self.unclosed && end - self.start <= self.limits.record as u64;
-        if !torn || self.state == State::Rest || self.next.is_some() {
+        let torn = self.open.unclosed && end - self.start <= self.limits.record as u64;
+        if !torn || self.state == State::Rest || self.open.next.is_some() {
             return None;
         }
         let string = self.string;
@@ -704,9 +680,9 @@ impl Framer {
 
     /// Where the present line began, if up to `to` it is what a container runtime writes before the text.
     fn runtimes_line(&mut self, block: &[u8], to: u64) -> Option<u64> {
-        let Dated { start, last } = self.dated.take()?;
+        let Dated { start, last } = self.open.dated.take()?;
         if self.is_runtimes(block, start, to) {
-            self.last = last;
+            self.open.last = last;
             return Some(start);
         }
         self.forget();
@@ -746,7 +722,7 @@ impl Framer {
                 _ => {
                     // The newline itself is left to the value's walk.
                     self.in_string = false;
-                    self.unclosed = true;
+                    self.open.unclosed = true;
                     return at;
                 }
             }
@@ -805,22 +781,22 @@ impl Framer {
     fn patience(&self) -> Option<u64> {
         let limit = self.limits.record as u64;
         match self.state {
-            State::Value if self.may_be_no_item() || self.next.is_some() => Some(self.start + limit),
-            State::Rest => self.next.map(|next| next + limit),
+            State::Value if self.may_be_no_item() || self.open.next.is_some() => Some(self.start + limit),
+            State::Rest => self.open.next.map(|next| next + limit),
             _ => None,
         }
     }
 
     /// True if the record is an item of a list only because the list around it may not have been closed.
     fn may_be_no_item(&self) -> bool {
-        self.place != Place::Top && self.at_margin && self.start >= self.again.split_until
+        self.place != Place::Top && self.open.at_margin && self.start >= self.again.split_until
     }
 
     /// The open value has got too long for what it was taken for.
     fn lose_patience(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
         let met = self.base + at as u64;
         if !self.may_be_no_item() {
-            self.flush = None; // whatever it is, it must be read from somewhere
+            self.open.flush = None; // whatever it is, it must be read from somewhere
             return self.tear(block, met, (met, met), emit);
         }
         self.leave_list(self.start, emit);
@@ -852,7 +828,7 @@ impl Framer {
     fn end_by_hole(&mut self, block: &[u8], end: usize, emit: Sink<'_>) -> usize {
         let hole = self.base + end as u64 - HOLE as u64;
         if !self.in_string {
-            self.note_last(&block[..end.saturating_sub(HOLE)]);
+            self.open.note_last(&block[..end.saturating_sub(HOLE)]);
         }
         if matches!(self.state, State::Value | State::Rest) && self.swallowed().is_some() {
             return self.tear(block, hole, (hole, hole), emit);
@@ -916,19 +892,14 @@ impl Framer {
         self.in_string = false;
         self.escaped = false;
         self.key = Key::Other;
-        self.last = 0;
         self.line_begins = false;
-        self.next = None;
-        self.siblings.clear();
-        self.least = u64::MAX;
-        self.dated = None;
-        self.unclosed = false;
+        self.open.clear();
         self.held.clear();
     }
 
     /// Forgets what was held of a line that is no record after all.
     fn forget(&mut self) {
-        if self.state == State::Rest && self.next.is_none() {
+        if self.state == State::Rest && self.open.next.is_none() {
             self.held.clear();
         }
     }
@@ -969,24 +940,24 @@ impl Framer {
         let limit = self.limits.record as u64;
         let nuls = block.iter().rev().take_while(|byte| **byte == 0).count();
         self.nuls_before = if nuls == block.len() { self.nuls_before + nuls } else { nuls }.min(HOLE);
-        if self.dated.is_some_and(|line| !self.is_short(line.start, end)) {
-            self.dated = None;
+        if self.open.dated.is_some_and(|line| !self.is_short(line.start, end)) {
+            self.open.dated = None;
             self.forget();
         }
         let from = match self.state {
             State::Between => None,
-            State::Rest => self.next.or(self.dated.map(|line| line.start)),
+            State::Rest => self.open.next.or(self.open.dated.map(|line| line.start)),
             State::Bracket | State::Value | State::Text | State::Nuls => Some(self.start),
         };
         if matches!(self.state, State::Value | State::Rest) && !self.in_string {
-            self.note_last(block);
+            self.open.note_last(block);
         }
         if let Some(from) = from {
             if self.held.bytes.is_empty() {
                 self.held.start = from;
             }
             self.held.take_up_to(end, block, self.base);
-            let needed = self.dated.map_or(end, |line| line.start);
+            let needed = self.open.dated.map_or(end, |line| line.start);
             // A newline, or NULs that turn out to be a hole, are no part of the record.
             if needed - from > limit + HOLE as u64 {
                 self.held.cut(needed, self.limits.head, self.limits.tail + HOLE);
@@ -996,6 +967,42 @@ impl Framer {
         recent.extend_from_slice(&block[block.len().saturating_sub(KEY_LENGTH)..]);
         self.before.copy_from_slice(&recent[recent.len() - KEY_LENGTH..]);
         self.base = end;
+    }
+}
+
+impl Open {
+    /// Forgets everything.
+    fn clear(&mut self) {
+        let mut siblings = std::mem::take(&mut self.siblings);
+        siblings.clear();
+        *self = Open { siblings, ..Open::default() };
+    }
+
+    /// Notes a value in the first column.
+    fn note_sibling(&mut self, sibling: Sibling) {
+        self.next.get_or_insert(sibling.start);
+        self.keep_siblings();
+        let first = self.siblings.last().is_none_or(|last| last.depth < sibling.depth);
+        if first && self.siblings.len() < SIBLINGS {
+            self.siblings.push(sibling);
+        }
+        self.least = sibling.depth;
+    }
+
+    /// Drops those in brackets that have been closed.
+    fn keep_siblings(&mut self) {
+        while self.siblings.pop_if(|last| last.depth > self.least).is_some() {}
+    }
+
+    /// Notes the last byte of a line that is not blank; of a line that is blank, nothing.
+    fn note_last(&mut self, line: &[u8]) {
+        if std::mem::take(&mut self.unclosed) {
+            self.last = b'"';
+        } else if let Some(last) = line.iter().rfind(|byte| !blank(**byte) && **byte != 0)
+            && *last != b'\n'
+        {
+            self.last = *last;
+        }
     }
 }
 
