@@ -1,4 +1,4 @@
-//! Finds the records of an input that is not JSON lines, in one pass and with bounded memory.
+//! Finds the records of an input that is not JSON lines, in bounded time and memory.
 //!
 //! What counts as a record:
 //!
@@ -11,7 +11,8 @@
 //! A torn record must not swallow what follows. What ends an open value, and the list around it, because JSON has no place
 //! for it there:
 //!
-//! - a bracket that opens in the first column and that no value can stand at: none after a `[`, a `:` or, in an array, a comma;
+//! - a bracket that opens in the first column where no value may stand, which is anywhere but after a `[`, after a `:` and, in
+//!   an array, after a comma;
 //! - a line that a container runtime has written (`2026-03-01T10:00:00.1Z stdout F ...`);
 //! - the record separator of RFC 7464 outside strings, or in a string that is not closed in its line;
 //! - eight NULs in a row.
@@ -19,7 +20,8 @@
 //! Where a value may stand, a bracket in the first column is taken for a part of the open value. That is right for a document
 //! without indentation, and wrong if the record was torn just there. It shows in the end: what follows a value that was
 //! swallowed has no place in JSON, or the input ends, or the value gets too long. Then the open value ends before the first
-//! such bracket, and the input is read again from there.
+//! such bracket, and the input is read again from there. (If the open value has no indentation itself, such brackets may be
+//! its own, and only a whole value right before the place where it showed is read again.)
 //!
 //! What was open is emitted as a fragment. A list that is ended before its closing bracket, between two items, is told by an
 //! empty fragment; where nothing but a comma was missing between two items, the bracket may still come.
@@ -29,8 +31,8 @@
 //! Records that are pieces of a line, which a container runtime had split, are joined ([`super::pieces`]).
 //!
 //! Guarantees: the frames are the same however the input is cut into blocks; no more than [`MAX_RECORD`] bytes are held,
-//! besides the head and the tail of a longer record; no more is read again than [`REREADS`] times what was read, and once
-//! more: what was read again without end is then split at every bracket in the first column. Brackets are counted, not matched.
+//! besides the head and the tail of a longer record; at most four times the input's length is read again, and once
+//! more what is then split at every bracket in the first column. Brackets are counted, not matched.
 
 use memchr::{memchr, memchr3};
 
