@@ -798,7 +798,7 @@ fn any(mask: &Mask) -> bool {
 }
 
 fn blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0)
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0x1E | 0)
 }
 
 /// Where in `outer` the bytes `inner` of it begin.

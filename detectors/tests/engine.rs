@@ -633,6 +633,43 @@ fn a_record_counts_once() {
     assert_eq!(counts(&list), (2, 0, 0));
 }
 
+/// A stray bracket is one bad record, whatever follows: all of it is judged.
+#[test]
+fn a_stray_bracket_is_one_bad_record() {
+    let pretty = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        serde_json::to_string_pretty(&value).unwrap()
+    };
+    let layouts: [&dyn Fn(&str) -> String; 6] = [
+        &|line| line.to_owned(),
+        &pretty,
+        &|line| format!("[{line}]"),
+        &|line| format!("2026-03-01T10:00:00.1Z stdout F {line}"),
+        &|line| format!("\u{1e}{line}"),
+        &|line| format!("\u{1e}{}", pretty(line)),
+    ];
+    let cut = &GOOD[..GOOD.len() / 2];
+    for layout in layouts {
+        for torn in ["{", "[", cut, &format!("[{cut}"), &format!("[{GOOD},{cut}"), "{\"kind\":"] {
+            let input = format!("{torn}\n{}", format!("{}\n", layout(GOOD)).repeat(100));
+            let (found, tally) = read(&input);
+            assert!(uuids(GOOD).is_subset(&found), "{input}");
+            // A torn event is no bad record if enough of it is left.
+            let whole = tally.records() - tally.bad - tally.partial - u64::from(torn.contains(GOOD));
+            assert!(tally.bad <= 1, "{} bad: {input}", tally.bad);
+            assert_eq!(whole, 100, "{input}");
+        }
+    }
+}
+
+/// JSON text sequences (RFC 7464) are records, not records in a carrier.
+#[test]
+fn json_text_sequences_are_read() {
+    let (found, tally) = read(&format!("\u{1e}{GOOD}\n").repeat(3));
+    assert_eq!(found, uuids(GOOD));
+    assert_eq!((tally.bad, tally.formats.get(&Format::Audit)), (0, Some(&3)));
+}
+
 /// NULs are what a crash leaves of a file: nobody knows what stood there.
 #[test]
 fn holes_are_counted() {

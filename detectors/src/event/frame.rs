@@ -1,4 +1,4 @@
-//! Finds the records of an input that is not JSON lines, in one pass and with bounded memory.
+//! Finds the records of an input that is not JSON lines, in bounded time and memory.
 //!
 //! What counts as a record:
 //!
@@ -8,28 +8,37 @@
 //! - a line at the top that begins with no bracket, whole (text, or a log prefix with a value behind it), and a run of
 //!   NULs, which is what a crash leaves of a file.
 //!
-//! A torn record must not swallow what follows. So three things end an open value, and the list around it; what was open
-//! is emitted as a fragment:
+//! A torn record must not swallow what follows. What ends an open value, and the list around it, because JSON has no place
+//! for it there:
 //!
-//! - a line that begins with `{` in its first column, is one complete object, and holds nothing else but blanks (within a
-//!   list, and a comma). Between the items of a list such a line is just an item;
-//! - a `{` in the first column, if the first line after the beginning of the value or list was indented;
+//! - a bracket that opens in the first column where no value may stand, which is anywhere but after a `[`, after a `:` and, in
+//!   an array, after a comma;
+//! - a line that a container runtime has written (`2026-03-01T10:00:00.1Z stdout F ...`);
+//! - the record separator of RFC 7464 outside strings, or in a string that is not closed in its line;
 //! - eight NULs in a row.
 //!
-//! A list that is ended before its closing bracket, between two items, is told by an empty fragment. After a `{` in the
-//! first column between two items its closing bracket may still come: some writers indent everything but the items.
+//! Where a value may stand, a bracket in the first column is taken for a part of the open value. That is right for a document
+//! without indentation, and wrong if the record was torn just there. It shows in the end: what follows a value that was
+//! swallowed has no place in JSON, or the input ends, or the value gets too long. Then the open value ends before the first
+//! such bracket, and the input is read again from there. (If the open value has no indentation itself, such brackets may be
+//! its own, and only a whole value right before the place where it showed is read again.)
+//!
+//! What was open is emitted as a fragment. A list that is ended before its closing bracket, between two items, is told by an
+//! empty fragment; where nothing but a comma was missing between two items, the bracket may still come.
 //!
 //! A raw newline ends a string, because JSON allows none in it.
 //!
 //! Records that are pieces of a line, which a container runtime had split, are joined ([`super::pieces`]).
 //!
-//! Guarantees: every byte is looked at once; the frames are the same however the input is cut into blocks; no more than
-//! [`MAX_RECORD`] bytes are held, besides the head and the tail of a longer record. Brackets are counted, not matched.
+//! Guarantees: the frames are the same however the input is cut into blocks; no more than [`MAX_RECORD`] bytes are held,
+//! besides the head and the tail of a longer record; at most four times the input's length is read again, and once
+//! more what is then split at every bracket in the first column. Brackets are counted, not matched.
 
 use memchr::{memchr, memchr3};
 
-use super::pieces::Joiner;
+use super::pieces::{self, Joiner};
 use crate::engine::Extent;
+use crate::scan::unescape;
 
 /// Records that are longer are framed as their head and their tail. This is the limit of one item, not of a list.
 pub const MAX_RECORD: usize = 16 << 20;
@@ -59,6 +68,12 @@ pub struct Frame<'a> {
 /// How many NULs in a row are a hole in the file and not just odd text.
 const HOLE: usize = 8;
 
+/// How long at most what stands before the text is in a line of a container runtime, or a number at the head of an array.
+const PREFIX: usize = 256;
+
+/// How many times the input's length may be read again, in all, to find where torn records end.
+const REREADS: u64 = 4;
+
 /// How many lines in a row must be records of their own before the input counts as JSON lines again.
 const SETTLED: u32 = 64;
 
@@ -69,7 +84,7 @@ pub struct Framer {
     /// Offset of the first byte of the block that is being fed.
     base: u64,
     place: Place,
-    /// The list that a `{` in the first column ended between two items, as long as its closing bracket may come.
+    /// The list that was left between two items, as long as its closing bracket may come.
     left: Place,
     state: State,
     /// Where the record begins that `state` is about.
@@ -82,12 +97,12 @@ pub struct Framer {
     /// Where the string began that was opened last, after its quote.
     string: u64,
     key: Key,
-    /// The present line, if it may turn out to be a complete object amid an open value.
-    line: Option<Line>,
     /// The next byte is the first of a line.
     line_begins: bool,
-    /// Whether the second line of the present value or list at the top is indented, once it has begun.
-    indented: Option<bool>,
+    open: Open,
+    /// Where the first item began of what may be an array of numbers.
+    scalar: Option<u64>,
+    again: Again,
     held: Held,
     /// The last bytes before `base`.
     before: [u8; KEY_LENGTH],
@@ -147,17 +162,72 @@ enum Key {
     Colon,
 }
 
-const KEY_LENGTH: usize = "items".len();
+/// The longest spelling of `items`: all of it escaped.
+const KEY_LENGTH: usize = r"\u0069\u0074\u0065\u006d\u0073".len();
 
-/// A line in the midst of an open value that began with `{` in its first column.
+/// What tells that the open value is torn, and where the next record began in it.
+#[derive(Debug, Default)]
+struct Open {
+    /// It begins in the first column.
+    at_margin: bool,
+    /// Which of its brackets that are open are square ones; the lowest bit is the innermost.
+    arrays: u128,
+    /// The last byte before the present line that is not blank, and `"` if a string was not closed. Between the items of a
+    /// list only a comma counts, and the list's own bracket.
+    last: u8,
+    /// The present line ended in a string.
+    unclosed: bool,
+    /// It has no indentation: its second line begins in the first column, and not with a bracket that opens.
+    flush: Option<bool>,
+    /// Where in it, if it is torn, the next record may have begun at the earliest.
+    next: Option<u64>,
+    /// The same for each depth, of the brackets that are open and of those that were closed last.
+    siblings: Vec<Sibling>,
+    /// The least depth since the last of them began.
+    least: u64,
+    /// The present line, if it may be a container runtime's.
+    dated: Option<Dated>,
+}
+
+/// A value in the first column amid an open one, the first of its neighbours.
 #[derive(Debug, Clone, Copy)]
-struct Line {
-    start: u64,
-    /// The depth that it began at.
+struct Sibling {
     depth: u64,
-    /// Where its object was closed: all that follows must be blank.
-    closed: Option<u64>,
-    comma: bool,
+    start: u64,
+}
+
+/// How many depths are looked after.
+const SIBLINGS: usize = 64;
+
+/// A line amid an open value that begins with a digit.
+#[derive(Debug, Clone, Copy)]
+struct Dated {
+    start: u64,
+    /// As it was before the line.
+    last: u8,
+}
+
+/// What is read again, and how often.
+#[derive(Debug)]
+struct Again {
+    /// Where the input began.
+    origin: u64,
+    /// How many bytes were read again.
+    bytes: u64,
+    /// Before here every bracket in the first column begins a record: it has been read again often enough.
+    split_until: u64,
+    /// Bytes from earlier blocks that are to be read before the present block, which is to be read again.
+    pending: Vec<u8>,
+}
+
+/// How far reading a block got.
+enum Scan {
+    /// To its end.
+    All,
+    /// To where the input may be read as JSON lines.
+    Settled(usize),
+    /// Bytes before it must be read again, and it as well.
+    Again,
 }
 
 /// Whether the input has come to be JSON lines (again).
@@ -191,6 +261,10 @@ const QUOTE: u8 = 1;
 const OPEN: u8 = 2;
 const CLOSE: u8 = 3;
 const NEWLINE: u8 = 4;
+const MARK: u8 = 5;
+
+/// The record separator of RFC 7464, which stands before each record.
+const SEPARATOR: u8 = 0x1E;
 
 /// What a byte outside strings means.
 static CLASSES: [u8; 256] = {
@@ -201,12 +275,20 @@ static CLASSES: [u8; 256] = {
     classes[b'}' as usize] = CLOSE;
     classes[b']' as usize] = CLOSE;
     classes[b'\n' as usize] = NEWLINE;
+    classes[SEPARATOR as usize] = MARK;
     classes
 };
 
-/// Blank within a line. The record separator of RFC 7464 counts as blank.
+/// Blank within a line.
 fn blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | 0x1E)
+    matches!(byte, b' ' | b'\t' | b'\r' | SEPARATOR)
+}
+
+/// True for a JSON value that is no text and has no brackets.
+fn is_scalar(bytes: &[u8]) -> bool {
+    let number = || bytes.first().is_some_and(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    matches!(text, "true" | "false" | "null") || number() && text.parse::<f64>().is_ok()
 }
 
 impl Framer {
@@ -228,9 +310,10 @@ impl Framer {
             escaped: false,
             string: 0,
             key: Key::Other,
-            line: None,
             line_begins: true,
-            indented: None,
+            open: Open::default(),
+            scalar: None,
+            again: Again { origin: offset, bytes: 0, split_until: offset, pending: Vec::new() },
             held: Held::default(),
             before: [0; KEY_LENGTH],
             nuls_before: 0,
@@ -254,23 +337,49 @@ impl Framer {
     /// Takes the next bytes of the input. Returns `None` when it took all of them; otherwise how many, at the start of a line
     /// from which on the input may be read as JSON lines.
     pub fn feed(&mut self, block: &[u8], emit: Sink<'_>) -> Option<usize> {
+        let mut longer = Vec::new();
+        loop {
+            let bytes = if longer.is_empty() { block } else { &longer[..] };
+            match self.scan(bytes, emit) {
+                Scan::All => {
+                    self.keep(bytes);
+                    return None;
+                }
+                // What was read before the block lies before the place from which on this may happen.
+                Scan::Settled(at) => return Some(at - (bytes.len() - block.len())),
+                Scan::Again => {
+                    let mut pending = std::mem::take(&mut self.again.pending);
+                    pending.extend_from_slice(bytes);
+                    longer = pending;
+                }
+            }
+        }
+    }
+
+    fn scan(&mut self, block: &[u8], emit: Sink<'_>) -> Scan {
         let mut at = 0;
         let mut hole = self.next_hole(block, 0);
         while at < block.len() {
-            let edge = hole.map_or(block.len(), |end| end.saturating_sub(HOLE));
-            let block_to_hole = &block[..edge];
+            let to_hole = hole.map_or(block.len(), |end| end.saturating_sub(HOLE));
+            // A hole that is not long enough yet when patience ends counts for nothing, however much of it is at hand.
+            let patience = self.patience().map(|offset| (offset - self.base) as usize);
+            let edge = patience.filter(|end| hole.is_none_or(|hole| *end < hole));
+            let edge = edge.map_or(to_hole, |end| end.min(block.len()));
             at = match self.state {
                 State::Between => self.between(block, at, emit),
                 State::Nuls => self.nuls(block, at, emit),
+                _ if self.patience() == Some(self.base + at as u64) => self.lose_patience(block, at, emit),
                 _ if at == edge => {
                     let end = hole.expect("the edge of a block is its end or a hole");
-                    self.end_by_hole(block, end, emit);
-                    end
+                    self.end_by_hole(block, end, emit)
                 }
-                State::Bracket => self.bracket(block_to_hole, at, emit),
-                State::Value | State::Rest => self.value(block_to_hole, at, emit),
-                State::Text => self.text(block_to_hole, at, emit),
+                State::Bracket => self.bracket(&block[..edge], at, emit),
+                State::Value | State::Rest => self.value(&block[..edge], at, emit),
+                State::Text => self.text(&block[..edge], at, emit),
             };
+            if !self.again.pending.is_empty() {
+                return Scan::Again;
+            }
             if hole.is_some_and(|end| end <= at) {
                 hole = self.next_hole(block, at);
             }
@@ -278,11 +387,10 @@ impl Framer {
             let between = self.state == State::Between && self.place == Place::Top && !self.pieces.is_open();
             if settled && self.line_begins && between {
                 self.end_left_list(self.base + at as u64, emit);
-                return Some(at);
+                return Scan::Settled(at);
             }
         }
-        self.keep(block);
-        None
+        Scan::All
     }
 
     /// Where the next hole has got long enough to be one, at or after `at`.
@@ -303,8 +411,15 @@ impl Framer {
 
     /// Ends the input: what is open is emitted as a fragment.
     pub fn finish(&mut self, emit: Sink<'_>) {
+        self.lines.not_before = u64::MAX;
+        while matches!(self.state, State::Value | State::Rest) {
+            let line = self.runtimes_line(&[], self.base);
+            let Some(next) = self.swallowed().or(line) else { break };
+            self.tear(&[], self.base, (next - 1, next), emit);
+            let rest = std::mem::take(&mut self.again.pending);
+            self.feed(&rest, emit);
+        }
         match self.state {
-            State::Value | State::Rest if self.line_is_record() => self.end_by_line(&[], emit),
             State::Value | State::Bracket => self.emit(&[], self.start, self.base, Extent::Fragment, emit),
             State::Text | State::Nuls => self.emit(&[], self.start, self.base, Extent::Whole, emit),
             State::Rest => self.cut_list(self.base, emit),
@@ -320,20 +435,28 @@ impl Framer {
 
     /// Moves past blanks and commas to the next record or the end of the list.
     fn between(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
-        if self.starts_anew(block[at]) {
-            self.end_left_list(self.base + at as u64, emit);
-            self.left = std::mem::replace(&mut self.place, Place::Top);
+        self.open.at_margin = self.line_begins;
+        if block[at] == SEPARATOR {
+            self.open.last = SEPARATOR;
+            return at + 1;
         }
         self.line_begins = false;
+        if self.open.at_margin && matches!(block[at], b'{' | b'[') && !matches!(self.open.last, b',' | b'[') {
+            self.leave_list(self.base + at as u64, emit);
+        }
         match block[at] {
             b'\n' => self.newline(),
-            b',' => {}
+            b',' => self.open.last = b',',
             byte if blank(byte) => {}
             b'[' if self.place == Place::Top => self.begin(State::Bracket, at, 0),
-            b'{' | b'[' => self.begin(State::Value, at, 1),
+            byte @ (b'{' | b'[') => {
+                self.begin(State::Value, at, 1);
+                self.open.arrays = u128::from(byte == b'[');
+            }
             b'"' if self.place != Place::Top => {
                 self.begin(State::Value, at, 0);
                 self.in_string = true;
+                self.string = self.start + 1;
             }
             b'}' | b']' if self.place != Place::Top => self.end_list(),
             b']' if self.left != Place::Top => {
@@ -346,14 +469,28 @@ impl Framer {
         at + 1
     }
 
+    /// Leaves the list, if there is one, for what begins at `offset` and is none of its items.
+    fn leave_list(&mut self, offset: u64, emit: Sink<'_>) {
+        if self.place != Place::Top {
+            self.end_left_list(offset, emit);
+            self.left = std::mem::replace(&mut self.place, Place::Top);
+        }
+    }
+
     fn begin(&mut self, state: State, at: usize, brackets: u64) {
         self.state = state;
         self.start = self.base + at as u64;
         self.depth = self.place.depth() + brackets;
         self.lines.any = true;
-        if self.place == Place::Top {
-            self.indented = None;
-        }
+        self.scalar = None;
+        self.open.flush = None;
+    }
+
+    fn begin_list(&mut self, place: Place, emit: Sink<'_>) {
+        self.end_left_list(self.start, emit);
+        self.place = place;
+        self.reset();
+        self.open.last = b'[';
     }
 
     fn end_list(&mut self) {
@@ -361,28 +498,34 @@ impl Framer {
         self.place = Place::Top;
         self.state = if wrapped { State::Rest } else { State::Between };
         self.depth = u64::from(wrapped);
-    }
-
-    /// True if `byte` is a `{` in the first column where only indented lines belong.
-    fn starts_anew(&mut self, byte: u8) -> bool {
-        let within = self.state != State::Between || self.place != Place::Top;
-        if !self.line_begins || !within || matches!(byte, b'\n' | b'\r') {
-            return false;
-        }
-        *self.indented.get_or_insert(matches!(byte, b' ' | b'\t')) && byte == b'{'
+        self.open.arrays = 0;
+        self.open.flush = None;
     }
 
     /// Decides whether `[` opens a list or is just text (`[INFO] ready`).
     fn bracket(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
-        match block[at] {
-            byte if blank(byte) => return at + 1,
-            b'{' | b'[' | b']' | b'"' | b'\n' => {
+        let offset = self.base + at as u64;
+        match (block[at], self.scalar) {
+            (byte, None) if blank(byte) => return at + 1,
+            (b'{' | b'[' | b']' | b'"' | b'\n', None) => self.begin_list(Place::Array, emit),
+            (b'{' | b'[' | b']' | b'"' | b'\n', Some(_)) => self.state = State::Text,
+            (b',', Some(scalar)) => {
+                let item = self.bytes(block, scalar, offset).trim_ascii_end();
+                let end = scalar + item.len() as u64;
+                if !is_scalar(item) {
+                    self.state = State::Text;
+                    return at;
+                }
                 self.end_left_list(self.start, emit);
                 self.place = Place::Array;
-                self.state = State::Between;
-                self.held.clear();
+                self.emit(block, scalar, end, Extent::Whole, emit);
+                self.begin_list(Place::Array, emit);
             }
-            _ => self.state = State::Text,
+            _ if !self.is_short(self.start, offset) => self.state = State::Text,
+            (_, scalar) => {
+                self.scalar = scalar.or(Some(offset));
+                return at + 1;
+            }
         }
         at
     }
@@ -394,7 +537,13 @@ impl Framer {
             Place::Top => memchr(b'\n', rest),
             Place::Array | Place::Items => rest.iter().position(ends),
         };
-        end.map_or(block.len(), |length| self.end(block, at + length, Extent::Whole, emit))
+        let Some(end) = end.map(|length| at + length) else { return block.len() };
+        let listed = self.place != Place::Top;
+        if listed && self.open.at_margin && self.is_runtimes(block, self.start, self.base + end as u64) {
+            self.leave_list(self.start, emit);
+            return end;
+        }
+        self.end(block, end, Extent::Whole, emit)
     }
 
     fn nuls(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
@@ -412,18 +561,21 @@ impl Framer {
                 }
                 continue;
             }
-            if self.starts_anew(block[at]) {
-                self.end_by_indentation(block, at, emit);
-                return at;
-            }
-            let watch =
-                self.key != Key::Other || self.line_begins || self.line.is_some_and(|l| l.closed.is_some());
-            if watch && self.watch(block[at], at) {
-                at += 1;
-                if self.state == State::Between {
-                    self.end_left_list(self.start, emit);
-                    return at; // a list begins
+            if std::mem::take(&mut self.line_begins) {
+                let here = self.base + at as u64;
+                if self.begins_record(block[at], at) {
+                    return self.tear(block, here, (here - 1, here), emit);
                 }
+                if self.open.next == Some(here) {
+                    return at; // from now on there is a limit to how far the value may reach
+                }
+            }
+            if self.key != Key::Other && self.watch(block[at]) {
+                if self.key == Key::Other {
+                    self.begin_list(Place::Items, emit);
+                    return at + 1;
+                }
+                at += 1;
                 continue;
             }
             let class = loop {
@@ -433,28 +585,119 @@ impl Framer {
                     None => return at,
                 }
             };
+            let here = self.base + at as u64;
+            if let Some(line) = self.runtimes_line(block, here) {
+                return self.tear(block, here, (line - 1, line), emit);
+            }
             at += 1;
             match class {
                 QUOTE => {
                     self.in_string = true;
-                    self.string = self.base + at as u64;
+                    self.string = here + 1;
                 }
-                OPEN => self.depth += 1,
+                OPEN => {
+                    self.depth += 1;
+                    self.open.arrays = self.open.arrays << 1 | u128::from(block[at - 1] == b'[');
+                }
                 CLOSE => {
                     self.depth -= 1;
+                    self.open.least = self.open.least.min(self.depth);
                     if self.depth == self.place.depth() {
                         return self.end(block, at, Extent::Whole, emit);
                     }
-                    self.close_line(at);
+                    // What is deeper than is noted counts as an array: there, less is out of place.
+                    self.open.arrays = self.open.arrays >> 1 | 1 << (u128::BITS - 1);
                 }
-                _ if self.line_is_record() => {
-                    self.end_by_line(block, emit);
-                    return at - 1; // the newline is one between records
+                MARK => {
+                    self.open.note_last(&block[..at - 1]);
+                    return self.tear(block, here, (here, here), emit);
                 }
-                _ => self.newline(),
+                _ => {
+                    if let Some(mark) = self.end_of_line(block, at - 1) {
+                        return self.tear(block, here, (mark, mark), emit);
+                    }
+                }
             }
         }
         at
+    }
+
+    /// The line that ends at `at` is done with, unless a record separator stands in a string that it did not close.
+    fn end_of_line(&mut self, block: &[u8], at: usize) -> Option<u64> {
+        let mark = self.separator(block, self.base + at as u64);
+        if mark.is_none() {
+            self.open.note_last(&block[..at]);
+            self.newline();
+        }
+        mark
+    }
+
+    /// Looks at the first byte of a line amid an open value. True if a record begins with it that is no part of the value.
+    fn begins_record(&mut self, byte: u8, at: usize) -> bool {
+        let here = self.base + at as u64;
+        if !matches!(byte, b'\n' | b'\r' | SEPARATOR) {
+            self.open.flush.get_or_insert(!matches!(byte, b' ' | b'\t' | b'{' | b'['));
+        }
+        match byte {
+            SEPARATOR => return true,
+            b'0'..=b'9' => self.open.dated = Some(Dated { start: here, last: self.open.last }),
+            b'{' | b'[' => {
+                let in_place = match self.open.last {
+                    b'[' | b':' => true,
+                    b',' => self.open.arrays & 1 == 1,
+                    _ => false,
+                };
+                // What has got too long cannot be read again.
+                let patient = self.state == State::Rest || here - self.start < self.limits.record as u64;
+                if !in_place || !patient || here < self.again.split_until {
+                    return true;
+                }
+                self.open.note_sibling(Sibling { depth: self.depth, start: here });
+            }
+            _ => {}
+        }
+        false
+    }
+
+    /// Where the next record began in the open value, if it turns out to be torn. Without indentation a value in the first
+    /// column may well be a part of it, unless it is whole and what follows has no place in JSON.
+    fn swallowed(&mut self) -> Option<u64> {
+        if self.open.flush != Some(true) {
+            return self.open.next;
+        }
+        self.open.keep_siblings();
+        let whole = !self.in_string && !self.open.unclosed && matches!(self.open.last, b'}' | b']');
+        self.open.siblings.last().filter(|last| whole && last.depth == self.depth).map(|last| last.start)
+    }
+
+    /// Where a record separator stands in the string that the present line, which ends at `end`, did not close.
+    fn separator(&mut self, block: &[u8], end: u64) -> Option<u64> {
+        let torn = self.open.unclosed && end - self.start <= self.limits.record as u64;
+        if !torn || self.state == State::Rest || self.open.next.is_some() {
+            return None;
+        }
+        let string = self.string;
+        memchr(SEPARATOR, self.bytes(block, string, end)).map(|mark| string + mark as u64)
+    }
+
+    /// Where the present line began, if up to `to` it is what a container runtime writes before the text.
+    fn runtimes_line(&mut self, block: &[u8], to: u64) -> Option<u64> {
+        let Dated { start, last } = self.open.dated.take()?;
+        if self.is_runtimes(block, start, to) {
+            self.open.last = last;
+            return Some(start);
+        }
+        self.forget();
+        None
+    }
+
+    /// True if the stretch is what a container runtime writes before the text.
+    fn is_runtimes(&mut self, block: &[u8], from: u64, to: u64) -> bool {
+        self.is_short(from, to) && pieces::cri_text(self.bytes(block, from, to)).is_some()
+    }
+
+    fn is_short(&self, from: u64, to: u64) -> bool {
+        to - from <= PREFIX.min(self.limits.record) as u64
     }
 
     /// Moves to the end of a string, or of the line that it stands on.
@@ -481,6 +724,7 @@ impl Framer {
                 _ => {
                     // The newline itself is left to the value's walk.
                     self.in_string = false;
+                    self.open.unclosed = true;
                     return at;
                 }
             }
@@ -490,118 +734,108 @@ impl Framer {
 
     /// Notes that the string which ends at `at` is `items`, in the place where a list's key would be.
     fn note_key(&mut self, block: &[u8], at: usize) {
-        let end = self.base + at as u64;
-        if self.place == Place::Top && self.depth == 1 && end - self.string == KEY_LENGTH as u64 {
-            let mut name = [0; KEY_LENGTH];
-            let here = &block[at.saturating_sub(KEY_LENGTH)..at];
-            let there = &self.before[here.len()..];
-            name[..there.len()].copy_from_slice(there);
-            name[there.len()..].copy_from_slice(here);
-            if name == *b"items" || (name[0] == b'I' && name.eq_ignore_ascii_case(b"items")) {
-                self.key = Key::Items;
-            }
+        let length = (self.base + at as u64 - self.string) as usize;
+        if self.place != Place::Top || self.depth != 1 || !("items".len()..=KEY_LENGTH).contains(&length) {
+            return;
+        }
+        let mut name = [0; KEY_LENGTH];
+        let here = &block[at.saturating_sub(KEY_LENGTH)..at];
+        let there = &self.before[here.len()..];
+        name[..there.len()].copy_from_slice(there);
+        name[there.len()..].copy_from_slice(here);
+        let name = unescape(&name[KEY_LENGTH - length..]);
+        if name == "items" || (name.starts_with('I') && name.eq_ignore_ascii_case("items")) {
+            self.key = Key::Items;
         }
     }
 
-    /// Looks at a byte where the very next one matters: at the start of a line, after a key `items`, after a line's object.
-    /// True if that is all there is to do about it.
-    fn watch(&mut self, byte: u8, at: usize) -> bool {
-        if std::mem::take(&mut self.line_begins) && byte == b'{' {
-            self.line =
-                Some(Line { start: self.base + at as u64, depth: self.depth, closed: None, comma: false });
-        }
-        if blank(byte) || byte == 0 {
-            return true;
-        }
-        if byte == b'\n' && self.key != Key::Other {
-            self.newline();
-            return true;
-        }
+    /// Looks at a byte after a key `items`. True if that is all there is to do about it; if the key is done with then, a list
+    /// begins.
+    fn watch(&mut self, byte: u8) -> bool {
         match (byte, self.key) {
-            (b':', Key::Items) => {
-                self.key = Key::Colon;
-                return true;
-            }
-            (b'[', Key::Colon) => {
+            (b'\n', _) => return false,
+            (byte, _) if blank(byte) || byte == 0 => {}
+            (b':', Key::Items) => self.key = Key::Colon,
+            (b'[', Key::Colon) => self.key = Key::Other,
+            _ => {
                 self.key = Key::Other;
-                self.line = None;
-                self.place = Place::Items;
-                self.state = State::Between;
-                self.held.clear();
-                return true;
+                return false;
             }
-            _ => self.key = Key::Other,
         }
-        let listed = self.place != Place::Top;
-        if let Some(line) = &mut self.line
-            && line.closed.is_some()
-            && byte != b'\n'
-        {
-            if byte == b',' && listed && !line.comma {
-                line.comma = true;
-                return true;
-            }
-            self.drop_line();
-        }
-        false
+        true
     }
 
-    /// A bracket was closed before `at`: it may be the end of the line's object.
-    fn close_line(&mut self, at: usize) {
-        if let Some(line) = &mut self.line
-            && line.depth == self.depth
-        {
-            line.closed = Some(self.base + at as u64);
-        }
-    }
-
-    fn drop_line(&mut self) {
-        self.line = None;
-        if self.state == State::Rest {
-            self.held.clear();
-        }
-    }
-
-    /// True if the line that ends here is a complete object and nothing else.
-    fn line_is_record(&self) -> bool {
-        self.line.is_some_and(|line| {
-            line.closed.is_some_and(|closed| closed - line.start <= self.limits.record as u64)
-        })
-    }
-
-    /// A complete line has ended the open value: emits both.
-    fn end_by_line(&mut self, block: &[u8], emit: Sink<'_>) {
-        let Some(Line { start, closed: Some(closed), .. }) = self.line else { return };
+    /// The open value turns out to be torn, as was met at `met`. It ends before `to`, or before where the next record may have
+    /// begun in it; and from `next` or from there on the input is read, perhaps again. Returns where in the block that is.
+    fn tear(&mut self, block: &[u8], met: u64, (to, next): (u64, u64), emit: Sink<'_>) -> usize {
+        let (to, next) = self.swallowed().map_or((to, next), |next| (next - 1, next));
         if self.state == State::Value {
-            // If the line reached past the limit, part of the value may be lost already.
-            let cut = closed - self.start > self.limits.record as u64;
-            let extent = if cut { Extent::Oversize { tail: 0, length: 0 } } else { Extent::Fragment };
-            self.emit(block, self.start, start - 1, extent, emit);
+            self.emit(block, self.start, to, Extent::Fragment, emit);
         } else {
-            self.cut_list(start - 1, emit);
+            self.cut_list(to, emit);
         }
         self.place = Place::Top;
-        self.emit(block, start, closed, Extent::Whole, emit);
-        self.reset();
+        self.read_again(block, met, next)
     }
 
-    /// A record has begun at `at` before the open value was closed.
-    fn end_by_indentation(&mut self, block: &[u8], at: usize, emit: Sink<'_>) {
-        if self.state == State::Value {
-            self.emit(block, self.start, self.base + at as u64 - 1, Extent::Fragment, emit);
-        } else {
-            self.cut_list(self.base + at as u64 - 1, emit);
-        }
-        self.place = Place::Top;
-        self.reset();
-        self.lines.from_top = true;
-    }
-
-    /// A hole that is long enough at `end` has ended whatever was open.
-    fn end_by_hole(&mut self, block: &[u8], end: usize, emit: Sink<'_>) {
-        let hole = self.base + end as u64 - HOLE as u64;
+    /// How far the open value may reach before something must be done about it: to the limit of a record, if a record may
+    /// have begun in it, or if it may be a list that was taken for an item of one.
+    fn patience(&self) -> Option<u64> {
+        let limit = self.limits.record as u64;
         match self.state {
-            State::Value | State::Rest if self.line_is_record() => self.end_by_line(block, emit),
+            State::Value if self.may_be_no_item() || self.open.next.is_some() => Some(self.start + limit),
+            State::Rest => self.open.next.map(|next| next + limit),
+            _ => None,
+        }
+    }
+
+    /// True if the record is an item of a list only because the list around it may not have been closed.
+    fn may_be_no_item(&self) -> bool {
+        self.place != Place::Top && self.open.at_margin && self.start >= self.again.split_until
+    }
+
+    /// The open value has got too long for what it was taken for.
+    fn lose_patience(&mut self, block: &[u8], at: usize, emit: Sink<'_>) -> usize {
+        let met = self.base + at as u64;
+        if !self.may_be_no_item() {
+            self.open.flush = None; // whatever it is, it must be read from somewhere
+            return self.tear(block, met, (met, met), emit);
+        }
+        self.leave_list(self.start, emit);
+        self.read_again(block, met, self.start)
+    }
+
+    /// Goes back from `met` to `next`, where a line at the top begins.
+    fn read_again(&mut self, block: &[u8], met: u64, next: u64) -> usize {
+        if next < met {
+            self.again.bytes += met - next;
+            if self.again.bytes > REREADS * (met - self.again.origin) {
+                self.again.split_until = met;
+            }
+            self.lines.not_before = self.lines.not_before.max(met);
+        }
+        if next < self.base {
+            self.again.pending = self.bytes(block, next, self.base).to_vec();
+            self.base = next;
+            self.nuls_before = 0;
+        }
+        self.reset();
+        self.line_begins = true;
+        self.lines.from_top = true;
+        self.lines.any = false;
+        (next - self.base) as usize
+    }
+
+    /// A hole that is long enough at `end` has ended whatever was open. Returns where to read on.
+    fn end_by_hole(&mut self, block: &[u8], end: usize, emit: Sink<'_>) -> usize {
+        let hole = self.base + end as u64 - HOLE as u64;
+        if !self.in_string {
+            self.open.note_last(&block[..end.saturating_sub(HOLE)]);
+        }
+        if matches!(self.state, State::Value | State::Rest) && self.swallowed().is_some() {
+            return self.tear(block, hole, (hole, hole), emit);
+        }
+        match self.state {
             State::Value => self.emit(block, self.start, hole, Extent::Fragment, emit),
             State::Text | State::Bracket => self.emit(block, self.start, hole, Extent::Whole, emit),
             State::Rest => self.cut_list(hole, emit),
@@ -615,6 +849,7 @@ impl Framer {
             self.held.start = hole;
             self.held.bytes.resize((self.base - hole) as usize, 0);
         }
+        end
     }
 
     /// The list around was not closed, and nothing else shows it.
@@ -641,9 +876,6 @@ impl Framer {
         self.lines.from_top = top;
         self.lines.any = false;
         self.line_begins = true;
-        if self.line.is_some() {
-            self.drop_line();
-        }
     }
 
     /// Emits the record that ends before `end`, or leaves the object that held a list.
@@ -662,9 +894,25 @@ impl Framer {
         self.in_string = false;
         self.escaped = false;
         self.key = Key::Other;
-        self.line = None;
         self.line_begins = false;
+        self.open.clear();
         self.held.clear();
+    }
+
+    /// Forgets what was held of a line that is no record after all.
+    fn forget(&mut self) {
+        if self.state == State::Rest && self.open.next.is_none() {
+            self.held.clear();
+        }
+    }
+
+    /// A stretch of the input, of which what lies before the block is held.
+    fn bytes<'b>(&'b mut self, block: &'b [u8], from: u64, to: u64) -> &'b [u8] {
+        if self.held.bytes.is_empty() {
+            return &block[(from - self.base) as usize..(to - self.base) as usize];
+        }
+        self.held.take_up_to(to, block, self.base);
+        self.held.between(from, to)
     }
 
     fn emit(&mut self, block: &[u8], from: u64, to: u64, extent: Extent, emit: Sink<'_>) {
@@ -694,25 +942,26 @@ impl Framer {
         let limit = self.limits.record as u64;
         let nuls = block.iter().rev().take_while(|byte| **byte == 0).count();
         self.nuls_before = if nuls == block.len() { self.nuls_before + nuls } else { nuls }.min(HOLE);
-        if let Some(line) = self.line
-            && line.closed.unwrap_or(end) - line.start > limit
-        {
-            self.drop_line();
+        if self.open.dated.is_some_and(|line| !self.is_short(line.start, end)) {
+            self.open.dated = None;
+            self.forget();
         }
         let from = match self.state {
             State::Between => None,
-            State::Rest => self.line.map(|line| line.start),
+            State::Rest => self.open.next.or(self.open.dated.map(|line| line.start)),
             State::Bracket | State::Value | State::Text | State::Nuls => Some(self.start),
         };
+        if matches!(self.state, State::Value | State::Rest) && !self.in_string {
+            self.open.note_last(block);
+        }
         if let Some(from) = from {
             if self.held.bytes.is_empty() {
                 self.held.start = from;
             }
             self.held.take_up_to(end, block, self.base);
-            let known = self.line.and_then(|line| line.closed).unwrap_or(end);
+            let needed = self.open.dated.map_or(end, |line| line.start);
             // A newline, or NULs that turn out to be a hole, are no part of the record.
-            if known - from > limit + HOLE as u64 {
-                let needed = self.line.map_or(end, |line| line.start);
+            if needed - from > limit + HOLE as u64 {
                 self.held.cut(needed, self.limits.head, self.limits.tail + HOLE);
             }
         }
@@ -720,6 +969,42 @@ impl Framer {
         recent.extend_from_slice(&block[block.len().saturating_sub(KEY_LENGTH)..]);
         self.before.copy_from_slice(&recent[recent.len() - KEY_LENGTH..]);
         self.base = end;
+    }
+}
+
+impl Open {
+    /// Forgets everything.
+    fn clear(&mut self) {
+        let mut siblings = std::mem::take(&mut self.siblings);
+        siblings.clear();
+        *self = Open { siblings, ..Open::default() };
+    }
+
+    /// Notes a value in the first column.
+    fn note_sibling(&mut self, sibling: Sibling) {
+        self.next.get_or_insert(sibling.start);
+        self.keep_siblings();
+        let first = self.siblings.last().is_none_or(|last| last.depth < sibling.depth);
+        if first && self.siblings.len() < SIBLINGS {
+            self.siblings.push(sibling);
+        }
+        self.least = sibling.depth;
+    }
+
+    /// Drops those in brackets that have been closed.
+    fn keep_siblings(&mut self) {
+        while self.siblings.pop_if(|last| last.depth > self.least).is_some() {}
+    }
+
+    /// Notes the last byte of a line that is not blank; of a line that is blank, nothing.
+    fn note_last(&mut self, line: &[u8]) {
+        if std::mem::take(&mut self.unclosed) {
+            self.last = b'"';
+        } else if let Some(last) = line.iter().rfind(|byte| !blank(**byte) && **byte != 0)
+            && *last != b'\n'
+        {
+            self.last = *last;
+        }
     }
 }
 
