@@ -64,7 +64,7 @@ pub struct File {
 pub fn read(files: &[File], settings: &Settings) -> Rules {
     let mut loader = Loader::new(settings, Options::default());
     for source in catalog::SOURCES {
-        loader.add_builtin(&origin(source.name), source.lean);
+        loader.add_builtin(&origin(source.name), source.json);
     }
     for file in files {
         loader.add(&file.name, &file.yaml);

@@ -6,8 +6,14 @@
 
 use yaml_serde::{Mapping, Value};
 
+/// Top-level keys that only people read.
+pub(super) const PROSE: &[&str] = &["description", "references", "falsepositives"];
+/// Top-level keys that only `detectors test` reads.
+pub(super) const TESTS: &[&str] = &["tests"];
+
 /// One document.
 pub(super) struct Document<'y> {
+    /// Empty for what was compiled in, where nothing is said of lines.
     text: &'y str,
     /// The line of its first line in the file; the first is 1.
     first_line: u32,
@@ -22,6 +28,11 @@ pub(super) struct Unreadable {
 }
 
 impl Document<'_> {
+    /// A document that was read before: its lines are not known, and all are the first.
+    pub(super) fn compiled(root: Mapping) -> Document<'static> {
+        Document { text: "", first_line: 1, root }
+    }
+
     /// The line of a key: the path of keys that leads to it, each within the one before. The best guess, if the text is
     /// written in an unusual way, is the line of the last key that was found.
     pub(super) fn line(&self, keys: &[&str]) -> u32 {
