@@ -214,7 +214,7 @@ grade: [{when: wide, level: high}]
 
     fn check(event: &str, alert: Option<Level>, because: &str) {
         let settings = Settings::default();
-        let file = File { name: "test.yml".into(), yaml: RULES.into() };
+        let file = File { name: "test.yml".into(), yaml: RULES.into(), folder: None };
         let rules = rules::read(&[file], &settings);
         assert!(rules.problems.is_empty(), "{:?}", rules.problems);
         let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();

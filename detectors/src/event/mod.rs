@@ -671,7 +671,11 @@ impl<'a> Event<'a> {
     /// A member of `responseStatus`: the last that is spelled so, or as Go's untagged structs are.
     pub fn status(&self, name: &str) -> Option<Node<'a>> {
         let named = |key: Key<'_>| key.is(name) || unusual(key, &[name]).is_some();
-        self.node(Top::ResponseStatus)?.members().filter(|(key, _)| named(*key)).last().map(|(_, value)| value)
+        self.node(Top::ResponseStatus)?
+            .members()
+            .filter(|(key, _)| named(*key))
+            .last()
+            .map(|(_, value)| value)
     }
 
     /// True if the API server took the bodies out because the event was too large for its backend.

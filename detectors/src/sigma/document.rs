@@ -94,6 +94,7 @@ fn has_key(line: &str, key: &str) -> bool {
 
 /// Reads all documents of a file; empty ones are passed over. Top-level keys named in `skip` are not read.
 pub(super) fn read<'y>(yaml: &'y str, skip: &[&str]) -> Vec<Result<Document<'y>, Unreadable>> {
+    let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml); // editors of another world begin files so
     let mut out = Vec::new();
     let mut global = Mapping::new();
     let mut previous = Mapping::new();
@@ -206,6 +207,14 @@ mod tests {
         assert_eq!(documents[0].line(&["detection", "b", "verb"]), 9);
         assert_eq!(documents[0].root.get("tests"), Some(&Value::Null).filter(|_| false));
         assert_eq!(documents[1].line(&["title"]), 12);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let documents: Vec<_> =
+            read("\u{feff}title: one\n", &[]).into_iter().filter_map(Result::ok).collect();
+        assert_eq!(documents[0].text("title").as_deref(), Some("one"));
+        assert_eq!(documents[0].line(&["title"]), 1);
     }
 
     #[test]

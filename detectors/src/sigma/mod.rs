@@ -115,6 +115,8 @@ pub struct Loader<'s> {
     filters: Vec<Filter>,
     /// Ids and names of skipped rules, which correlations may refer to.
     foreign: BTreeSet<String>,
+    /// Files that were found below a folder, by their names: the folder, and the hash of what they say.
+    found: HashMap<Arc<str>, (String, LogicHash)>,
 }
 
 /// Where a document comes from.
@@ -161,7 +163,17 @@ impl<'s> Loader<'s> {
             items: Vec::new(),
             filters: Vec::new(),
             foreign: BTreeSet::new(),
+            found: HashMap::new(),
         }
+    }
+
+    /// Reads a file that was found below a folder of the user's. Two files there that take the same name are a mistake, unless
+    /// they say the same.
+    pub fn add_below(&mut self, folder: &str, source: &str, yaml: &str) {
+        let mut said = logic::Logic::new("file");
+        said.text(yaml);
+        self.found.insert(source.into(), (folder.to_owned(), said.finish()));
+        self.add(source, yaml);
     }
 
     /// Reads a file. `source` is what problems call it.
@@ -266,10 +278,16 @@ impl<'s> Loader<'s> {
                 kept.push(item);
                 continue;
             };
-            let earlier = kept[place].about();
-            if earlier.source == item.about().source {
-                let reason = format!("the name `{name}` is used twice in this file");
-                let (source, line) = (item.about().source.clone(), item.about().line);
+            let (earlier, later) = (kept[place].about(), item.about());
+            let clash = if earlier.source == later.source {
+                Some(format!("the name `{name}` is used twice in this file"))
+            } else {
+                let (first, line) = (&earlier.source, earlier.line);
+                self.beside(earlier, later)
+                    .then(|| format!("the name `{name}` is used in {first}:{line} too, in the same folder"))
+            };
+            if let Some(reason) = clash {
+                let (source, line) = (later.source.clone(), later.line);
                 self.problem(&source, line, reason, Severity::Error);
             } else {
                 self.rules.replaced.push((name, earlier.source.clone()));
@@ -285,6 +303,14 @@ impl<'s> Loader<'s> {
             }
         }
         (detectors, drafts)
+    }
+
+    /// True if two files were found below one folder and do not say the same.
+    fn beside(&self, one: &About, other: &About) -> bool {
+        match (self.found.get(&one.source), self.found.get(&other.source)) {
+            (Some((here, says)), Some((there, said))) => here == there && says != said,
+            _ => false,
+        }
     }
 
     fn same_ids(&mut self, items: &[Item]) {
