@@ -297,8 +297,8 @@ grade: [{when: wide, level: high}]
 
     #[test]
     fn what_is_hidden_from_alerts_is_hidden_here() {
-        let mut settings = Settings::default();
-        settings.hidden = vec![paths::Hidden::new("objectRef.resource").unwrap()];
+        let hidden = vec![paths::Hidden::new("objectRef.resource").unwrap()];
+        let settings = Settings { hidden, ..Settings::default() };
         let file = File { name: "test.yml".into(), yaml: RULES.into(), folder: None };
         let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
         let event =
