@@ -1,6 +1,6 @@
 //! Detectors as the command line and the configuration want them: files found and read, problems told, an engine made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -130,14 +130,17 @@ pub(crate) fn unmatched(glob: &str, engine: &Engine) -> Option<String> {
     Some(format!("no detector is called `{glob}`{}", names::did_you_mean(glob, candidates)))
 }
 
-/// The rules in files and folders, in the order of the paths, then of the names.
+/// The rules in files and folders, in the order of the paths, then of the names. What is named twice is read once.
 pub(crate) fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<rules::File>> {
     let mut files = Vec::new();
+    let mut seen = BTreeSet::new();
     for path in paths {
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot read rules from {}", path.display()))?;
         if !metadata.is_dir() {
-            files.push(read(path)?);
+            if seen.insert(path.clone()) {
+                files.push(read(path, None)?);
+            }
             continue;
         }
         let mut found = Vec::new();
@@ -146,19 +149,27 @@ pub(crate) fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<rules::File>> {
             bail!("there is no .yml or .yaml file in {}", path.display());
         }
         found.sort();
-        for path in found {
-            files.push(read(&path)?);
+        for found in found {
+            if seen.insert(found.clone()) {
+                files.push(read(&found, Some(path))?);
+            }
         }
     }
     Ok(files)
 }
 
+/// The rules below a folder. What begins with a dot is not the user's: version control's, an editor's, or the copies that
+/// Kubernetes keeps beside the files of a mounted ConfigMap.
 fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if depth > 32 {
         bail!("{}: folders are nested too deeply (or a link leads back)", folder.display());
     }
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+        let path = entry.path();
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, depth + 1, found)?;
         } else if path.is_file() && path.extension().is_some_and(|end| end == "yml" || end == "yaml") {
@@ -168,7 +179,7 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Res
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<rules::File> {
+fn read(path: &Path, folder: Option<&Path>) -> anyhow::Result<rules::File> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut yaml = String::new();
     file.take(LONGEST + 1)
@@ -177,5 +188,6 @@ fn read(path: &Path) -> anyhow::Result<rules::File> {
     if yaml.len() as u64 > LONGEST {
         bail!("{} is longer than {}, which no file of rules is", path.display(), text::bytes(LONGEST));
     }
-    Ok(rules::File { name: path.display().to_string(), yaml })
+    let folder = folder.map(|folder| folder.display().to_string());
+    Ok(rules::File { name: path.display().to_string(), yaml, folder })
 }

@@ -316,6 +316,27 @@ fn own_rules_add_and_replace() {
         0,
         r#""rule":"Any list of pods","priority":"Notice","level":"low""#,
     );
+    let marked = files(&[("x.yml", &format!("\u{feff}{RULE}"))]);
+    check(&["replay", &log, "--detectors", &path(&marked, "x.yml")], 0, r#""detector":"own/pod-list""#);
+}
+
+#[test]
+fn a_folder_of_rules_gives_a_name_once() {
+    let other = RULE.replace("Any list", "Some list");
+    let folder = files(&[("a.yml", RULE), ("b.yml", &other)]);
+    let clash = "b.yml:2: error: the name `own/pod-list` is used in ";
+    check(&["replay", THEFT, "--detectors", folder.path().to_str().unwrap()], 2, clash);
+    check(&["detectors", "lint", folder.path().to_str().unwrap()], 1, clash);
+    check(
+        &["replay", THEFT, "--detectors", &path(&folder, "a.yml"), "--detectors", &path(&folder, "b.yml")],
+        0,
+        "",
+    );
+    let folder = files(&[("a.yml", RULE), ("b.yml", RULE), (".c.yml", &other)]);
+    std::fs::create_dir(folder.path().join(".git")).unwrap();
+    std::fs::write(folder.path().join(".git/d.yml"), &other).unwrap();
+    let named = folder.path().to_str().unwrap();
+    check(&["replay", THEFT, "--detectors", named, "--detectors", named], 0, "");
 }
 
 #[test]

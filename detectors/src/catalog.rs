@@ -7,8 +7,8 @@ pub struct Source {
     pub name: &'static str,
     /// The file.
     pub text: &'static str,
-    /// The file without tests and prose, which judging does not need.
-    pub lean: &'static str,
+    /// Its documents without tests and prose, which judging does not need: a list of mappings in JSON.
+    pub json: &'static str,
 }
 
 /// All files of the catalogue, by name.

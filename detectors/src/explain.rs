@@ -10,6 +10,7 @@ use crate::event::{Event, Stream, Top};
 use crate::judge::{self, Case, Digests};
 use crate::level::Level;
 use crate::program::{Memo, Trace};
+use crate::redact::paths;
 use crate::scan::{Doc, Kind, Marks, Node};
 use crate::value::Tri;
 use crate::worker::{self, Place};
@@ -81,13 +82,15 @@ impl Engine {
 
     fn explain_one(&self, program: &Program, event: &Event<'_>) -> Explanation {
         let mut memo = Memo::default();
-        let condition = self.tests.explain(&program.rule.condition, event, &mut memo);
+        let mut traces = self.traces(program, event, &mut memo);
+        // It is judged as it is, and shown without what the operator does not want to see.
+        if let Some(bytes) = paths::without(event, &event.settings.hidden) {
+            let veiled =
+                paths::read(&bytes, event, |event| self.traces(program, event, &mut Memo::default()));
+            traces.show(veiled);
+        }
+        let Traces { condition, grades, exceptions } = traces;
         let time = worker::event_time(event, &mut Clock::default());
-        let exempt = program.exceptions.iter().filter(|exempt| exempt.covers(time));
-        let exceptions: Vec<Trace> =
-            exempt.map(|exempt| self.tests.explain(&exempt.when, event, &mut memo)).collect();
-        let grades = program.rule.grades.iter();
-        let grades = grades.map(|g| (g.level, self.tests.explain(&g.when, event, &mut memo))).collect();
         let mut because = self.obstacles(program, event);
         if exceptions.iter().any(|exception| exception.result == Tri::True) {
             because.push("an exception of the config holds".to_owned());
@@ -108,6 +111,18 @@ impl Engine {
             condition,
             grades,
             exceptions,
+        }
+    }
+
+    /// Every condition of a program, evaluated.
+    fn traces<'a>(&self, program: &Program, event: &Event<'a>, memo: &mut Memo<'a>) -> Traces {
+        let time = worker::event_time(event, &mut Clock::default());
+        let exempt = program.exceptions.iter().filter(|exempt| exempt.covers(time));
+        let grades = program.rule.grades.iter();
+        Traces {
+            condition: self.tests.explain(&program.rule.condition, event, memo),
+            exceptions: exempt.map(|exempt| self.tests.explain(&exempt.when, event, memo)).collect(),
+            grades: grades.map(|g| (g.level, self.tests.explain(&g.when, event, memo))).collect(),
         }
     }
 
@@ -138,6 +153,32 @@ impl Engine {
                 .push("it makes no alerts by itself: hidden, disabled or below the lowest level".to_owned());
         }
         because
+    }
+}
+
+/// What a program's conditions came out as.
+struct Traces {
+    condition: Trace,
+    grades: Vec<(Level, Trace)>,
+    exceptions: Vec<Trace>,
+}
+
+impl Traces {
+    /// Takes over the values that another evaluation of the same conditions was judged on, and nothing else of it.
+    fn show(&mut self, other: Traces) {
+        self.condition.show(other.condition);
+        for ((_, own), (_, other)) in self.grades.iter_mut().zip(other.grades) {
+            own.show(other);
+        }
+        // With the time hidden, an exception that ends may be missing there: then nothing of it is shown.
+        let mut others =
+            (self.exceptions.len() == other.exceptions.len()).then_some(other.exceptions.into_iter());
+        for own in &mut self.exceptions {
+            match others.as_mut().and_then(Iterator::next) {
+                Some(other) => own.show(other),
+                None => own.hide(),
+            }
+        }
     }
 }
 
@@ -214,7 +255,7 @@ grade: [{when: wide, level: high}]
 
     fn check(event: &str, alert: Option<Level>, because: &str) {
         let settings = Settings::default();
-        let file = File { name: "test.yml".into(), yaml: RULES.into() };
+        let file = File { name: "test.yml".into(), yaml: RULES.into(), folder: None };
         let rules = rules::read(&[file], &settings);
         assert!(rules.problems.is_empty(), "{:?}", rules.problems);
         let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();
@@ -252,6 +293,21 @@ grade: [{when: wide, level: high}]
             None,
             "it judges audit events, and this is a Falco alert",
         );
+    }
+
+    #[test]
+    fn what_is_hidden_from_alerts_is_hidden_here() {
+        let hidden = vec![paths::Hidden::new("objectRef.resource").unwrap()];
+        let settings = Settings { hidden, ..Settings::default() };
+        let file = File { name: "test.yml".into(), yaml: RULES.into(), folder: None };
+        let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
+        let event =
+            r#"{"auditID":"1","verb":"get","objectRef":{"resource":"secrets"},"stage":"ResponseComplete"}"#;
+        let one = &engine.explain("test/read", event.as_bytes()).unwrap()[0];
+        let shown = serde_json::to_string(one).unwrap();
+        assert_eq!((one.alert, one.matched), (Some(Level::Low), true));
+        assert!(shown.contains("\"text\":\"objectRef.resource: secrets\",\"result\":\"true\",\"actual\":\"\\\"[redacted]\\\"\""), "{shown}");
+        assert!(shown.contains("\\\"get\\\"") && !shown.contains("\\\"secrets"), "{shown}");
     }
 
     #[test]

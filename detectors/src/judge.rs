@@ -12,7 +12,7 @@ use crate::correlate;
 use crate::engine::{Emitted, Engine, Exempt, Feed, Found, Program, Step};
 use crate::event::identity::{self, Identity};
 use crate::event::time::{self, Nanos};
-use crate::event::{Event, Stream, Top, is_spelling};
+use crate::event::{Event, Stream, Top, is_spelling, unusual};
 use crate::facts::Needs;
 use crate::index::{self, Mask};
 use crate::integrity;
@@ -42,15 +42,16 @@ pub(crate) fn status<'a>(event: &Event<'a>) -> Status<'a> {
         if matches!(key.raw(), b"metadata" | b"status" | b"reason" | b"details") {
             continue;
         }
-        if key.is("code") {
+        let exact = matches!(key.raw(), b"code" | b"message");
+        status.plain &= exact || !is_spelling(key, &["code", "message"]);
+        let is = |name| key.is(name) || unusual(key, &[name]).is_some();
+        if is("code") {
             status.plain &= status.code.is_none();
             status.code = Some(value.str_raw().unwrap_or_else(|| value.raw()));
-        } else if key.is("message") {
+        } else if is("message") {
             status.plain &= !status.message;
             status.message = true;
         }
-        let exact = matches!(key.raw(), b"code" | b"message");
-        status.plain &= exact || !is_spelling(key, &["code", "message"]);
     }
     status
 }

@@ -257,7 +257,8 @@ mod tests {
             "title: t\nname: own/t\nlogsource: {{product: kubernetes}}\ndetection:\n  s:\n    {selection}\n  condition: s\n"
         );
         let settings = Settings::default();
-        let rules = rules::read_whole(&[File { name: "t.yml".to_owned(), yaml }], &settings, false);
+        let rules =
+            rules::read_whole(&[File { name: "t.yml".to_owned(), yaml, folder: None }], &settings, false);
         let engine = rules::assemble(rules, settings, &Tuning::default()).expect("a good rule");
         let mut live: Mask = vec![1].into_boxed_slice();
         let mut marks = Marks::new();

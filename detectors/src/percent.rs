@@ -29,7 +29,10 @@ pub(crate) fn decode(text: &str, plus: bool) -> (Cow<'_, str>, bool) {
             }
         });
     }
-    (Cow::Owned(String::from_utf8_lossy(&decoded).into_owned()), valid)
+    // What is UTF-8 is not copied again.
+    let decoded = String::from_utf8(decoded);
+    let decoded = decoded.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    (Cow::Owned(decoded), valid)
 }
 
 #[cfg(test)]

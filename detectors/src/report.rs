@@ -255,7 +255,7 @@ fn request(event: &Event<'_>) -> Request {
         client_ip: (!client.is_empty()).then_some(client),
         forwarded_ips: ips[..forwarded].to_vec(),
         user_agent: event.text(Top::UserAgent).map(|agent| bounded(&agent)).unwrap_or_default(),
-        code: event.node(Top::ResponseStatus).and_then(|s| s.get("code")).and_then(code),
+        code: event.status("code").and_then(code),
         decision: event.annotation("authorization.k8s.io/decision").map(|d| text(Some(d))),
         outcome: match shown(event, "outcome").as_str() {
             known @ ("allowed" | "denied" | "failed") => known.to_owned(),

@@ -58,18 +58,27 @@ pub struct File {
     pub name: String,
     /// Its text.
     pub yaml: String,
+    /// The folder of the user's below which it was found. There no two files take the same name.
+    pub folder: Option<String>,
 }
 
 /// Reads the catalogue (without tests and prose) and the user's files.
 pub fn read(files: &[File], settings: &Settings) -> Rules {
     let mut loader = Loader::new(settings, Options::default());
     for source in catalog::SOURCES {
-        loader.add_builtin(&origin(source.name), source.lean);
+        loader.add_builtin(&origin(source.name), source.json);
     }
     for file in files {
-        loader.add(&file.name, &file.yaml);
+        add(&mut loader, file);
     }
     loader.finish()
+}
+
+fn add(loader: &mut Loader<'_>, file: &File) {
+    match &file.folder {
+        Some(folder) => loader.add_below(folder, &file.name, &file.yaml),
+        None => loader.add(&file.name, &file.yaml),
+    }
 }
 
 /// What problems in the catalogue call a file, and listings its origin.
@@ -81,14 +90,18 @@ pub fn origin(name: &str) -> String {
 pub fn read_whole(files: &[File], settings: &Settings, strict: bool) -> Rules {
     let mut loader = Loader::new(settings, Options { strict, prose: true, tests: true });
     for file in files {
-        loader.add(&file.name, &file.yaml);
+        add(&mut loader, file);
     }
     loader.finish()
 }
 
 /// The catalogue as files.
 pub fn catalogue() -> Vec<File> {
-    let file = |source: &catalog::Source| File { name: origin(source.name), yaml: source.text.to_owned() };
+    let file = |source: &catalog::Source| File {
+        name: origin(source.name),
+        yaml: source.text.to_owned(),
+        folder: None,
+    };
     catalog::SOURCES.iter().map(file).collect()
 }
 

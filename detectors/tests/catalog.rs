@@ -7,7 +7,7 @@ use detectors::level::Level;
 use detectors::program::Template;
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
-use detectors::sigma::About;
+use detectors::sigma::{About, Rules};
 use detectors::testing::{self, Expect};
 
 /// Name and tests of every rule of the catalogue.
@@ -29,6 +29,31 @@ fn the_catalogue_has_no_problems() {
     let whole = rules::read_whole(&rules::catalogue(), &Settings::default(), true);
     let problems: Vec<String> = whole.problems.iter().map(ToString::to_string).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What is compiled in is what the files say.
+#[test]
+fn the_build_changes_nothing() {
+    let settings = Settings::default();
+    let all = |rules: Rules| -> Vec<String> {
+        let single = rules.detectors.iter().map(|rule| {
+            let grades: Vec<_> = rule.grades.iter().map(|grade| (&grade.when, grade.level)).collect();
+            let fields = &rule.fields;
+            (&rule.about, format!("{:?} {:?} {fields:?} {grades:?}", rule.condition, rule.selections))
+        });
+        let counted = rules.correlations.iter().map(|rule| (&rule.about, format!("{:?}", rule.rules)));
+        let one = |(about, rest): (&About, String)| {
+            let About { name, title, id, level, status, tags, author, message, logic, hidden, .. } = about;
+            format!(
+                "{name} {title} {id:?} {level} {status:?} {tags:?} {author:?} {message:?} {logic:?} {hidden} {rest}"
+            )
+        };
+        single.chain(counted).map(one).collect()
+    };
+    let compiled = all(rules::read(&[], &settings));
+    let whole = all(rules::read_whole(&rules::catalogue(), &settings, false));
+    assert!(!compiled.is_empty());
+    assert_eq!(compiled, whole);
 }
 
 /// Runs tests of detectors; what failed.

@@ -179,7 +179,11 @@ static RAW_ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     }
     let yaml = rules.trim_end_matches("---\n").to_owned();
     let settings = Settings::default();
-    let rules = rules::read_whole(&[rules::File { name: "raw.yml".to_owned(), yaml }], &settings, false);
+    let rules = rules::read_whole(
+        &[rules::File { name: "raw.yml".to_owned(), yaml, folder: None }],
+        &settings,
+        false,
+    );
     rules::assemble(rules, settings, &Tuning::default()).unwrap()
 });
 
@@ -274,7 +278,7 @@ fn words_show_no_more_than_their_command() {
     let yaml = "title: w\nname: own/words\nlogsource: {product: kubernetes}\nlevel: low\nmessage: 'W {exec.words}'\n\
                 detection: {s: {exec.words: curl}, condition: s}\nfields: [exec.words]\n";
     let settings = Settings::default();
-    let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned() };
+    let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned(), folder: None };
     let rules = rules::read_whole(&[file], &settings, false);
     let engine = rules::assemble(rules, settings, &Tuning::default()).unwrap();
     let uri = "/api/v1/namespaces/a/pods/b/exec?command=sh&command=-c&command=curl+https%3A%2F%2Fh%2Fx%3Fsig%3DZq1abcdefghij%3B+echo+token%3DZq2abcdefghij";
@@ -387,7 +391,7 @@ detection: {s: [bash, nsenter, '/etc/shadow'], t: {output|contains: shell}, cond
 /// An engine of all these rules, and one of each.
 static UNROUTED_ENGINES: LazyLock<Vec<Engine>> = LazyLock::new(|| {
     let engine = |yaml: &str| {
-        let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned() };
+        let file = rules::File { name: "own.yml".to_owned(), yaml: yaml.to_owned(), folder: None };
         let settings = Settings::default();
         let rules = rules::read_whole(&[file], &settings, false);
         assert_eq!(rules.problems, []);
@@ -991,7 +995,7 @@ fn what_follows_a_torn_record_is_judged() {
 fn an_alert_shows_the_fields_that_its_rule_names() {
     let rule = "title: r\nname: own/r\nlogsource: {product: kubernetes}\ndetection: {s: {verb: create, objectRef.resource: configmaps}, condition: s}\nfields: [actor.agent, requestObject.data.key, requestObject.metadata.uid, objectRef.uid]\n---\n\
         title: c\nname: own/c\ncorrelation: {type: event_count, rules: [own/r], group-by: [actor.name], timespan: 1m, condition: {gte: 2}, generate: true, aliases: {which: {own/r: target.name}}}\nfields: [which, outcome, requestObject.data.key]\n";
-    let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned() };
+    let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned(), folder: None };
     let settings = Settings::default();
     let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();
     let mut emitted = Vec::new();
@@ -1031,7 +1035,7 @@ fn what_lies_at_hidden_paths_is_in_no_alert() {
         title: c\nname: own/c\ncorrelation: {type: value_count, rules: [own/r], group-by: [actor.name], timespan: 1m, condition: {field: requestObject.spec.note, gte: 2}, generate: true}\nfields: [pod.images]\n---\n\
         title: d\nname: own/d\ncorrelation: {type: event_count, rules: [own/c], group-by: [actor.name], timespan: 1m, condition: {gte: 1}, generate: true}\nfields: [actor.name]\nmessage: '{actor.name} again'\n";
     let found = |hidden: &[&str]| {
-        let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned() };
+        let file = rules::File { name: "own.yml".to_owned(), yaml: rule.to_owned(), folder: None };
         let hidden = hidden.iter().map(|path| Hidden::new(path).unwrap()).collect();
         let settings = Settings { hidden, ..Settings::default() };
         let engine = rules::assemble(rules::read(&[file], &settings), settings, &Tuning::default()).unwrap();

@@ -7,7 +7,11 @@ use detectors::testing;
 
 #[test]
 fn rules_of_others_load_as_they_stand_and_fire() {
-    let file = File { name: "look_alikes.yml".to_owned(), yaml: include_str!("look_alikes.yml").to_owned() };
+    let file = File {
+        name: "look_alikes.yml".to_owned(),
+        yaml: include_str!("look_alikes.yml").to_owned(),
+        folder: None,
+    };
     let settings = Settings::default();
     let whole = rules::read_whole(std::slice::from_ref(&file), &settings, false);
     assert_eq!(whole.problems, []);

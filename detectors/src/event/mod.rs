@@ -422,7 +422,7 @@ pub(crate) fn is_spelling(key: Key<'_>, names: &[&str]) -> bool {
 }
 
 /// Which of `names` a key spells with JSON escapes, or capitalised as Go's untagged structs are.
-fn unusual(key: Key<'_>, names: &[&str]) -> Option<usize> {
+pub(crate) fn unusual(key: Key<'_>, names: &[&str]) -> Option<usize> {
     let raw = key.raw();
     let unusual = raw.first().is_some_and(u8::is_ascii_uppercase) || raw.contains(&b'\\');
     unusual.then(|| names.iter().position(|name| key.text().eq_ignore_ascii_case(name))).flatten()
@@ -666,6 +666,16 @@ impl<'a> Event<'a> {
     pub fn impersonated(&self) -> Option<User<'a>> {
         let node = self.node(Top::ImpersonatedUser)?;
         (!node.is_null()).then(|| User::of(Some(node)))
+    }
+
+    /// A member of `responseStatus`: the last that is spelled so, or as Go's untagged structs are.
+    pub fn status(&self, name: &str) -> Option<Node<'a>> {
+        let named = |key: Key<'_>| key.is(name) || unusual(key, &[name]).is_some();
+        self.node(Top::ResponseStatus)?
+            .members()
+            .filter(|(key, _)| named(*key))
+            .last()
+            .map(|(_, value)| value)
     }
 
     /// True if the API server took the bodies out because the event was too large for its backend.

@@ -355,6 +355,7 @@ mod tests {
         check_outcome("{}", "allowed", "-");
         check_outcome(r#"{"responseStatus": {"code": 101}}"#, "allowed", "-");
         check_outcome(r#"{"responseStatus": {"code": "201"}}"#, "allowed", "-");
+        check_outcome(r#"{"responseStatus": {"Code": 201}}"#, "allowed", "-");
         check_outcome(r#"{"responseStatus": {"code": 404, "message": "not found"}}"#, "failed", "-");
         check_outcome(r#"{"responseStatus": {"code": 302}}"#, "unknown", "-");
         check_outcome(r#"{"responseStatus": null, "stage": "RequestReceived"}"#, "unknown", "-");

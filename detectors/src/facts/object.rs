@@ -210,6 +210,8 @@ impl<'a> View<'a> {
             }
             let name = text(op.get("op")).unwrap_or_default();
             match (&*name, op.get("path").and_then(Node::text), op.get("value")) {
+                // The API server finds no place for a path without a slash, and refuses the patch.
+                ("add" | "replace", Some(path), _) if !path.is_empty() && !path.contains('/') => {}
                 ("add" | "replace", Some(path), Some(node)) => {
                     let Some(steps) = pointer(&path, left.min(DEEPEST)) else {
                         bounds.hit();
@@ -499,7 +501,8 @@ fn is_directive(item: Node<'_>) -> bool {
     item.kind() == Kind::Object && item.get("$patch").is_some() && item.members().count() <= 2
 }
 
-/// The steps of a JSON pointer (RFC 6901); `None` if there are more than `limit`.
+/// The steps of a JSON pointer (RFC 6901); `None` if there are more than `limit`. What stands before the first slash is
+/// passed over, as github.com/evanphx/json-patch does for the API server: `x/subjects` writes where `/subjects` does.
 fn pointer(path: &str, limit: usize) -> Option<Rc<[String]>> {
     let steps = || path.split('/').skip(1);
     let shallow = steps().nth(limit).is_none();

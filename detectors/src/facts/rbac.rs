@@ -578,12 +578,33 @@ impl<'a> Binding<'a> {
 
 impl<'a> Subject<'a> {
     fn of(view: &View<'a>) -> Option<Subject<'a>> {
-        let (kind, name) = (view.key("kind").str()?, view.key("name").str()?);
+        let name = view.key("name").str()?;
+        let kind = view.key("kind").str();
+        // A patch of the name alone leaves the kind as it was.
+        let kind = kind.or_else(|| Some(Cow::Borrowed(reserved_kind(&name).filter(|_| !view.complete)?)))?;
         if kind != "ServiceAccount" {
             return Some(Subject { kind, name });
         }
         let namespace = view.key("namespace").str().unwrap_or_default();
         Some(Subject { kind, name: Cow::Owned(format!("{namespace}/{name}")) })
+    }
+}
+
+/// The kind of subject that a name of Kubernetes' own belongs to; nothing for names that a subject of any kind may have.
+fn reserved_kind(name: &str) -> Option<&'static str> {
+    let rest = name.strip_prefix("system:")?;
+    let group = matches!(rest, "authenticated" | "unauthenticated" | "masters" | "nodes" | "monitoring")
+        || rest.starts_with("serviceaccounts")
+        || rest.starts_with("bootstrappers");
+    let user = matches!(rest, "anonymous" | "admin" | "apiserver" | "kube-proxy")
+        || rest == "kube-scheduler"
+        || rest == "kube-controller-manager"
+        || rest.starts_with("serviceaccount:")
+        || rest.starts_with("node:");
+    match (group, user) {
+        (true, _) => Some("Group"),
+        (false, true) => Some("User"),
+        (false, false) => None,
     }
 }
 
@@ -915,6 +936,16 @@ mod tests {
         check(&request, "rbac.role", "?");
         check(&request, "rbac.subjects", "[User:dana, ..]");
         check(&request, "rbac.self-grant", "true");
+        let name = |index: &str, name: &str| {
+            let op = format!(r#"{{"op": "replace", "path": "{index}/name", "value": "{name}"}}"#);
+            event(&format!(r#""requestObject": [{op}]"#))
+        };
+        check(&name("/subjects/0", "system:anonymous"), "rbac.subjects", "[User:system:anonymous, ..]");
+        check(&name("/subjects/7", "system:masters"), "rbac.subject-groups", "[system:masters, ..]");
+        check(&name("/subjects/0", "dana"), "rbac.subjects", "?");
+        check(&name("/subjects/0", "system:ours"), "rbac.subject-users", "?");
+        check(&name("subjects/0", "system:anonymous"), "rbac.subjects", "?");
+        check(&name("x/subjects/0", "system:anonymous"), "rbac.subject-users", "[system:anonymous, ..]");
         let response = r#"{"roleRef": {"name": "view"}, "subjects": [{"kind": "User", "name": "dana"}]}"#;
         check(
             &event(&format!(r#""requestObject": {add}, "responseObject": {response}"#)),

@@ -137,16 +137,16 @@ pub(super) fn last_texts(node: Node<'_>, limit: usize) -> (VecDeque<Cow<'_, str>
 
 /// The HTTP status code; some exporters write it as a string.
 pub(super) fn code(event: &Event<'_>) -> Option<i64> {
-    let code = event.node(Top::ResponseStatus)?.get("code")?;
+    let code = event.status("code")?;
     code.as_whole().or_else(|| code.text()?.parse().ok()).filter(|code| *code != 0)
 }
 
 /// `responseStatus.message`, if it is not empty.
 pub(super) fn message<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
-    text(event.node(Top::ResponseStatus)?.get("message"))
+    text(event.status("message"))
 }
 
 /// True if the response has a message, even an empty one, which is all that the routing keys tell of it.
 pub(super) fn has_message(event: &Event<'_>) -> bool {
-    event.node(Top::ResponseStatus).is_some_and(|status| status.get("message").is_some())
+    event.status("message").is_some()
 }

@@ -29,6 +29,22 @@ pub struct Trace {
     pub children: Vec<Trace>,
 }
 
+impl Trace {
+    /// Takes over the values of another evaluation of the same condition.
+    pub(crate) fn show(&mut self, other: Trace) {
+        self.actual = other.actual;
+        for (own, other) in self.children.iter_mut().zip(other.children) {
+            own.show(other);
+        }
+    }
+
+    /// Drops all values.
+    pub(crate) fn hide(&mut self) {
+        self.actual = None;
+        self.children.iter_mut().for_each(Trace::hide);
+    }
+}
+
 /// The name of a result.
 fn name(result: Tri) -> &'static str {
     match result {

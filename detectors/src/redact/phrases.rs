@@ -368,7 +368,11 @@ impl Scan<'_, '_> {
     /// Cuts what stands behind the colon of `user:password`; not of `uid:gid`.
     fn account(&mut self, bare: &Range<usize>, word: &Range<usize>) -> bool {
         let plain = &self.text[bare.clone()];
-        let sign = if self.program.trait_ == Trait::Samba { '%' } else { ':' };
+        let sign = match self.program.trait_ {
+            Trait::Samba => '%',
+            Trait::Lftp => ',',
+            _ => ':',
+        };
         let numeric = plain.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
         match plain.find(sign) {
             Some(place) if place > 0 && !numeric && !plain.contains("://") => {
@@ -524,6 +528,7 @@ impl Scan<'_, '_> {
                 return true;
             }
             Trait::Vault => return self.vault(word, bare),
+            Trait::Oracle => return self.oracle(bare) || self.sentence(word, bare),
             Trait::Rabbitmq if self.state.writes && self.operands == 2 => {
                 self.value(word.start, word.end, true);
                 return true;
@@ -630,6 +635,24 @@ impl Scan<'_, '_> {
             _ => {}
         }
         false
+    }
+
+    /// Cuts the password of `USER/PASSWORD@DATABASE`.
+    fn oracle(&mut self, bare: &Range<usize>) -> bool {
+        let plain = &self.text[bare.clone()];
+        self.state.prints |= plain.starts_with('@');
+        let (key, account) = plain.split_once('=').unwrap_or(("userid", plain));
+        let Some((user, rest)) = account.split_once('/').filter(|_| key.eq_ignore_ascii_case("userid"))
+        else {
+            return false;
+        };
+        if self.state.prints || user.is_empty() || user.contains('@') {
+            return false;
+        }
+        let password = rest.rfind('@').unwrap_or(rest.len());
+        let start = bare.end - rest.len();
+        self.cut(start..start + password);
+        true
     }
 
     /// Finds `name=value` and `name: value` within a word.

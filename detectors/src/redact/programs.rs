@@ -37,6 +37,10 @@ pub(super) enum Trait {
     Httpie,
     /// `-U USER%PASSWORD`.
     Samba,
+    /// `-u USER,PASSWORD`.
+    Lftp,
+    /// `USER/PASSWORD@DATABASE`, `userid=USER/PASSWORD`; what follows `@SCRIPT` are the script's words.
+    Oracle,
     /// `create secret`, `patch secret -p BODY`.
     Kubectl,
 }
@@ -73,6 +77,9 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
     static VAULT: Program = program(&[], &[], Trait::Vault);
     static RABBITMQ: Program = program(&[], &[], Trait::Rabbitmq);
     static SAMBA: Program = program(&[], &[], Trait::Samba);
+    static LFTP: Program = program(&[], &[], Trait::Lftp);
+    static ORACLE: Program = program(&[], &[], Trait::Oracle);
+    static PUTTY: Program = program(&["-pw"], &[], Trait::Quiet);
     static CURL: Program = program(&["--pass", "--proxy-pass"], &[], Trait::Curl);
     static SNMP: Program = program(&["-c", "-A", "-X"], &[], Trait::Quiet);
     Some(match name {
@@ -107,6 +114,9 @@ pub(super) fn find(name: &str) -> Option<&'static Program> {
         "vault" | "bao" => &VAULT,
         "rabbitmqctl" => &RABBITMQ,
         "smbclient" | "rpcclient" | "smbget" | "winexe" => &SAMBA,
+        "lftp" => &LFTP,
+        "sqlplus" | "sqlldr" | "rman" | "expdp" | "impdp" => &ORACLE,
+        "plink" | "pscp" | "psftp" | "putty" | "plink.exe" | "pscp.exe" => &PUTTY,
         "snmpget" | "snmpset" | "snmpwalk" | "snmpbulkwalk" => &SNMP,
         _ => return None,
     })

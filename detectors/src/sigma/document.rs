@@ -6,8 +6,14 @@
 
 use yaml_serde::{Mapping, Value};
 
+/// Top-level keys that only people read.
+pub(super) const PROSE: &[&str] = &["description", "references", "falsepositives"];
+/// Top-level keys that only `detectors test` reads.
+pub(super) const TESTS: &[&str] = &["tests"];
+
 /// One document.
 pub(super) struct Document<'y> {
+    /// Empty for what was compiled in, where nothing is said of lines.
     text: &'y str,
     /// The line of its first line in the file; the first is 1.
     first_line: u32,
@@ -22,6 +28,11 @@ pub(super) struct Unreadable {
 }
 
 impl Document<'_> {
+    /// A document that was read before: its lines are not known, and all are the first.
+    pub(super) fn compiled(root: Mapping) -> Document<'static> {
+        Document { text: "", first_line: 1, root }
+    }
+
     /// The line of a key: the path of keys that leads to it, each within the one before. The best guess, if the text is
     /// written in an unusual way, is the line of the last key that was found.
     pub(super) fn line(&self, keys: &[&str]) -> u32 {
@@ -83,6 +94,7 @@ fn has_key(line: &str, key: &str) -> bool {
 
 /// Reads all documents of a file; empty ones are passed over. Top-level keys named in `skip` are not read.
 pub(super) fn read<'y>(yaml: &'y str, skip: &[&str]) -> Vec<Result<Document<'y>, Unreadable>> {
+    let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml); // editors of another world begin files so
     let mut out = Vec::new();
     let mut global = Mapping::new();
     let mut previous = Mapping::new();
@@ -195,6 +207,14 @@ mod tests {
         assert_eq!(documents[0].line(&["detection", "b", "verb"]), 9);
         assert_eq!(documents[0].root.get("tests"), Some(&Value::Null).filter(|_| false));
         assert_eq!(documents[1].line(&["title"]), 12);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let documents: Vec<_> =
+            read("\u{feff}title: one\n", &[]).into_iter().filter_map(Result::ok).collect();
+        assert_eq!(documents[0].text("title").as_deref(), Some("one"));
+        assert_eq!(documents[0].line(&["title"]), 1);
     }
 
     #[test]

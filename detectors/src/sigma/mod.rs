@@ -2,7 +2,7 @@
 //!
 //! `rsigma-parser` reads Sigma's small languages (conditions, field specifications, wildcards, time spans). The documents
 //! are read here, because every problem should name its line, because nothing may be passed over in silence (a map where a
-//! value belongs, a key that nobody knows), and because one pass over the YAML is half of the time of start-up.
+//! value belongs, a key that nobody knows), and because the catalogue comes as JSON: to read its YAML took half of start-up.
 //!
 //! What is not supported is refused, never half applied. Rules for other products are skipped and counted.
 
@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use yaml_serde::Value;
+use yaml_serde::{Mapping, Value};
 
 use crate::event::Stream;
 use crate::names::did_you_mean;
@@ -115,6 +115,8 @@ pub struct Loader<'s> {
     filters: Vec<Filter>,
     /// Ids and names of skipped rules, which correlations may refer to.
     foreign: BTreeSet<String>,
+    /// Files that were found below a folder, by their names: the folder, and the hash of what they say.
+    found: HashMap<Arc<str>, (String, LogicHash)>,
 }
 
 /// Where a document comes from.
@@ -161,33 +163,46 @@ impl<'s> Loader<'s> {
             items: Vec::new(),
             filters: Vec::new(),
             foreign: BTreeSet::new(),
+            found: HashMap::new(),
         }
+    }
+
+    /// Reads a file that was found below a folder of the user's. Two files there that take the same name are a mistake, unless
+    /// they say the same.
+    pub fn add_below(&mut self, folder: &str, source: &str, yaml: &str) {
+        let mut said = logic::Logic::new("file");
+        said.text(yaml);
+        self.found.insert(source.into(), (folder.to_owned(), said.finish()));
+        self.add(source, yaml);
     }
 
     /// Reads a file. `source` is what problems call it.
     pub fn add(&mut self, source: &str, yaml: &str) {
-        self.read(source, yaml, false);
-    }
-
-    /// Reads a file of our own catalogue. Our tests have compiled its regular expressions, so that this need not.
-    pub fn add_builtin(&mut self, source: &str, yaml: &str) {
-        self.read(source, yaml, true);
-    }
-
-    fn read(&mut self, source: &str, yaml: &str, trusted: bool) {
         let mut skip = Vec::new();
         if !self.options.tests {
-            skip.push("tests");
+            skip.extend(document::TESTS);
         }
         if !self.options.prose {
-            skip.extend(["description", "references", "falsepositives"]);
+            skip.extend(document::PROSE);
         }
         let source: Arc<str> = source.into();
         for (number, document) in document::read(yaml, &skip).into_iter().enumerate() {
             match document {
-                Ok(document) => self.document(&document, &File { source: source.clone(), number, trusted }),
+                Ok(document) => {
+                    self.document(&document, &File { source: source.clone(), number, trusted: false });
+                }
                 Err(problem) => self.problem(&source, problem.line, problem.reason, Severity::Error),
             }
+        }
+    }
+
+    /// Reads a file of our own catalogue: the JSON that the build made of it. Our tests have compiled its regular
+    /// expressions and judged its names, so that this need not.
+    pub fn add_builtin(&mut self, source: &str, json: &str) {
+        let documents: Vec<Mapping> = serde_json::from_str(json).expect("the build wrote it");
+        let source: Arc<str> = source.into();
+        for (number, root) in documents.into_iter().enumerate() {
+            self.document(&Document::compiled(root), &File { source: source.clone(), number, trusted: true });
         }
     }
 
@@ -263,10 +278,16 @@ impl<'s> Loader<'s> {
                 kept.push(item);
                 continue;
             };
-            let earlier = kept[place].about();
-            if earlier.source == item.about().source {
-                let reason = format!("the name `{name}` is used twice in this file");
-                let (source, line) = (item.about().source.clone(), item.about().line);
+            let (earlier, later) = (kept[place].about(), item.about());
+            let clash = if earlier.source == later.source {
+                Some(format!("the name `{name}` is used twice in this file"))
+            } else {
+                let (first, line) = (&earlier.source, earlier.line);
+                self.beside(earlier, later)
+                    .then(|| format!("the name `{name}` is used in {first}:{line} too, in the same folder"))
+            };
+            if let Some(reason) = clash {
+                let (source, line) = (later.source.clone(), later.line);
                 self.problem(&source, line, reason, Severity::Error);
             } else {
                 self.rules.replaced.push((name, earlier.source.clone()));
@@ -282,6 +303,14 @@ impl<'s> Loader<'s> {
             }
         }
         (detectors, drafts)
+    }
+
+    /// True if two files were found below one folder and do not say the same.
+    fn beside(&self, one: &About, other: &About) -> bool {
+        match (self.found.get(&one.source), self.found.get(&other.source)) {
+            (Some((here, says)), Some((there, said))) => here == there && says != said,
+            _ => false,
+        }
     }
 
     fn same_ids(&mut self, items: &[Item]) {

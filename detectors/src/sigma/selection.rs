@@ -39,7 +39,7 @@ pub(super) struct Compiler<'t> {
     /// Brackets in fields are positions (sigma-version 3).
     indexed: bool,
     strict: bool,
-    /// Regular expressions are known to compile.
+    /// Regular expressions are known to compile, and names to be right.
     trusted: bool,
     pub(super) notes: Vec<Note>,
     /// Lists that the rule needs and the config lacks.
@@ -73,7 +73,7 @@ impl<'t> Compiler<'t> {
         self
     }
 
-    /// Leaves regular expressions uncompiled.
+    /// Leaves regular expressions uncompiled and names unjudged.
     pub(super) fn trusting(mut self, trusted: bool) -> Self {
         self.trusted = trusted;
         self
@@ -212,9 +212,10 @@ impl<'t> Compiler<'t> {
 
     /// A field by name, with what looks wrong about the name noted.
     pub(super) fn field(&mut self, name: &str) -> Result<Field, String> {
-        match names::judge(name, self.stream) {
-            Verdict::Fine => {}
-            Verdict::Odd(reason) => self.lint(reason),
+        if !self.trusted
+            && let Verdict::Odd(reason) = names::judge(name, self.stream)
+        {
+            self.lint(reason);
         }
         if !name.contains(['[', ']']) {
             return Ok(self.tests.field(name));

@@ -199,6 +199,22 @@ fn names_of_rules() {
 }
 
 #[test]
+fn a_name_stands_once_in_a_folder() {
+    let settings = settings();
+    let load = |folders: [&str; 2], title: &str| {
+        let mut loader = Loader::new(&settings, Options::default());
+        loader.add_below(folders[0], "a.yml", &format!("title: one\nname: x\n{PLAIN}"));
+        loader.add_below(folders[1], "b.yml", &format!("title: {title}\nname: x\n{PLAIN}"));
+        let problems: Vec<_> = loader.finish().problems.iter().map(ToString::to_string).collect();
+        problems.join("; ")
+    };
+    assert_eq!(load(["ours", "theirs"], "two"), "");
+    assert_eq!(load(["ours", "ours"], "one"), "");
+    let clash = "b.yml:1: error: the name `x` is used in a.yml:1 too, in the same folder";
+    assert_eq!(load(["ours", "ours"], "two"), clash);
+}
+
+#[test]
 fn the_same_name_replaces_and_the_same_id_is_odd() {
     let settings = settings();
     let mut loader = Loader::new(&settings, Options::default());
