@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use detectors::event::time::Nanos;
 use detectors::level::Level;
 
+use crate::source::file;
 use crate::text;
 
 const STYLES: Styles = Styles::styled()
@@ -74,10 +75,15 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Judge audit logs and Falco events that lie in files
     Replay(Box<Replay>),
+    /// Watch live logs and forward alerts: tail files, take HTTP, lose nothing
+    Run(Box<Run>),
     /// Say what files hold, and which detectors they leave blind
     Inspect(Inspect),
     /// List, read, check and try out detectors
     Detectors(Catalogue),
+    /// Check and show configuration files
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Write completions for a shell
     Completions {
         /// The shell
@@ -143,6 +149,96 @@ pub(crate) struct Replay {
     pub(crate) strict: bool,
     #[command(flatten)]
     pub(crate) work: Work,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  lapwing run -c /etc/lapwing/lapwing.yaml
+  lapwing run --file /var/log/kubernetes/audit/audit.log --forward http://falcosidekick:2801
+  lapwing run --listen 127.0.0.1:9765 --stateless
+  kubectl logs -f kube-apiserver | lapwing run --file - --stateless
+
+Without --forward or outputs in the configuration, alerts go to standard output, one JSON object a line.
+
+Exit status:
+  0  it ended in order: after SIGTERM or SIGINT, or at the end of standard input
+  2  detectors can't be loaded
+  3  usage or configuration; the state directory is in use
+  6  alerts were left undelivered and are lost, because there is no state directory";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Follow this file through its rotations; - for standard input (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Vec<String>,
+    /// Take audit webhooks and log shippers' posts at this address, such as 127.0.0.1:9765 (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<String>,
+    /// Post alerts one by one to falcosidekick or any webhook (repeatable)
+    #[arg(long, value_name = "URL")]
+    pub(crate) forward: Vec<String>,
+    /// Write alerts to standard output too
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    /// Where a file without a checkpoint begins: checkpoint (at its end), start or end
+    #[arg(long, value_name = "WHERE", default_value = "checkpoint")]
+    pub(crate) from: From,
+    /// Keep positions, windows and alerts here [default: /var/lib/lapwing]
+    #[arg(long, value_name = "DIR", conflicts_with = "stateless")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Keep nothing on disk: what is under way when the process ends is lost
+    #[arg(long)]
+    pub(crate) stateless: bool,
+    /// Listen beyond loopback without TLS and authentication
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Load everything, connect to nothing, say what would run, and end
+    #[arg(long)]
+    #[allow(clippy::struct_field_names)] // the flag's name
+    pub(crate) dry_run: bool,
+    /// Add the Sigma rules in this file or folder; the same name replaces (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) detectors: Vec<PathBuf>,
+    /// The cluster's name, to be stamped on alerts
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster: Option<String>,
+}
+
+/// Where a file begins that has no checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum From {
+    // Where the last run ended, else at its end
+    Checkpoint,
+    // At its start
+    Start,
+    // At its end
+    End,
+}
+
+impl std::convert::From<From> for file::From {
+    fn from(typed: From) -> file::From {
+        match typed {
+            From::Checkpoint => file::From::Checkpoint,
+            From::Start => file::From::Start,
+            From::End => file::From::End,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check a configuration file, its detectors and its secrets, and say what is wrong
+    Check {
+        /// The file
+        #[arg(value_name = "FILE", default_value = "/etc/lapwing/lapwing.yaml")]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of configuration files
+    Schema,
 }
 
 /// Which detectors, and what they are told.

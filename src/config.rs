@@ -13,9 +13,11 @@ use detectors::level::Level;
 use detectors::names;
 use detectors::redact::paths::Hidden;
 use detectors::settings::parse_network;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
 
+use crate::sink::level_schema;
 use crate::text;
 
 /// Lists of networks: every entry is an address or a CIDR block.
@@ -24,7 +26,7 @@ const NETWORKS: [&str; 3] = ["trusted_proxies", "known_cidrs", "threat_intel"];
 const LISTS: [&str; 5] = ["trusted_proxies", "known_cidrs", "threat_intel", "gitops", "platform_namespaces"];
 
 /// What a configuration file says.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Config {
     /// The cluster's name.
@@ -32,23 +34,32 @@ pub(crate) struct Config {
     /// What is to be changed about the detectors.
     pub(crate) detectors: Detectors,
     /// Lists of values that detectors use, by name.
+    #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     pub(crate) lists: BTreeMap<String, Vec<Scalar>>,
     #[serde(rename = "state_dir")]
+    #[schemars(skip)]
     _state_dir: Option<IgnoredAny>,
     #[serde(rename = "inputs")]
+    #[schemars(skip)]
     _inputs: Option<IgnoredAny>,
     #[serde(rename = "outputs")]
+    #[schemars(skip)]
     _outputs: Option<IgnoredAny>,
     #[serde(rename = "spool")]
+    #[schemars(skip)]
     _spool: Option<IgnoredAny>,
     #[serde(rename = "server")]
+    #[schemars(skip)]
     _server: Option<IgnoredAny>,
+    #[serde(rename = "shutdown_grace")]
+    #[schemars(skip)]
+    _shutdown_grace: Option<IgnoredAny>,
     /// What no alert shows.
     pub(crate) redact: Redact,
 }
 
 /// The section `redact`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Redact {
     /// Paths into events.
@@ -56,12 +67,13 @@ pub(crate) struct Redact {
 }
 
 /// The section `detectors`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Detectors {
     /// Files and folders of rules; relative ones are below the folder of the configuration file.
     pub(crate) paths: Vec<PathBuf>,
     /// Alerts below this level are not wanted.
+    #[schemars(schema_with = "level_schema")]
     pub(crate) min_level: Option<Level>,
     /// Globs over detector names: these do not alert.
     pub(crate) disable: Vec<String>,
@@ -72,28 +84,31 @@ pub(crate) struct Detectors {
 }
 
 /// Events that are no alerts although a detector matches them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `detector` and `when`")]
 pub(crate) struct Exception {
     /// A glob over detector names.
     pub(crate) detector: String,
     /// Facts and the values that they must have, as in a Sigma selection.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub(crate) when: yaml_serde::Value,
     /// Why; for whoever reads the file next.
     #[serde(rename = "reason")]
     _reason: Option<String>,
     /// Events from this moment on are alerts again.
     #[serde(default, deserialize_with = "moment")]
+    #[schemars(with = "Option<String>")]
     pub(crate) until: Option<Nanos>,
 }
 
 /// A level that replaces a detector's own.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `detector` and `level`")]
 pub(crate) struct Override {
     /// A glob over detector names.
     pub(crate) detector: String,
     /// The level.
+    #[schemars(schema_with = "level_schema")]
     pub(crate) level: Level,
 }
 
@@ -167,7 +182,7 @@ impl Config {
 }
 
 /// An error with its place, and the key that was probably meant.
-fn explained(name: &str, error: &yaml_serde::Error) -> String {
+pub(crate) fn explained(name: &str, error: &yaml_serde::Error) -> String {
     let full = error.to_string();
     let Some(place) = error.location() else { return format!("{name}: {full}") };
     let message = full.rsplit_once(" at line ").map_or(full.as_str(), |(message, _)| message);

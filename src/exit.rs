@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Input,
     /// Damaged input, with `--strict`.
     Damage,
+    /// A live run ended with alerts that no output took and that are not kept.
+    Undelivered,
     /// Interrupted.
     Interrupted,
 }
@@ -32,6 +34,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 3,
             Exit::Input => 4,
             Exit::Damage => 5,
+            Exit::Undelivered => 6,
             Exit::Interrupted => 130,
         })
     }

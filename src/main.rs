@@ -9,15 +9,26 @@ use tracing::level_filters::LevelFilter;
 mod cli;
 mod commands;
 mod config;
+mod delivery;
 mod exit;
 mod interrupt;
+mod lane;
+mod live;
+mod outputs;
+mod recent;
 mod replay;
 mod rules;
+mod server;
 mod sink;
 mod source;
+mod stream;
+mod telemetry;
 mod terminal;
 mod text;
+mod tls;
+mod units;
 mod view;
+mod watch;
 
 use cli::{Cli, Command, Look};
 use exit::{Exit, Failure};
@@ -31,7 +42,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage } else { Exit::Fine }.into();
         }
     };
-    log(cli.look);
+    log(cli.look, matches!(cli.command, Command::Run(_)));
     match run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) if failure.is_closed_pipe() => Exit::Fine.into(),
@@ -45,8 +56,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Replay(replay) => commands::replay::run(&replay, cli.look),
+        Command::Run(run) => commands::run::run(&run),
         Command::Inspect(inspect) => commands::inspect::run(&inspect, cli.look),
         Command::Detectors(catalogue) => commands::detectors::run(catalogue.command, cli.look),
+        Command::Config(command) => commands::config::run(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lapwing", &mut script);
@@ -69,10 +82,11 @@ fn report(failure: &Failure) {
     let _ = io::stderr().write_all(lines.as_bytes());
 }
 
-/// Diagnostics go to standard error: warnings, or with `-v` more.
-fn log(look: Look) {
+/// Diagnostics go to standard error: warnings, or with `-v` more. A live run also tells of its life, with times.
+fn log(look: Look, live: bool) {
     let level = match look {
         Look { quiet: true, .. } => LevelFilter::ERROR,
+        Look { verbose: 0, .. } if live => LevelFilter::INFO,
         Look { verbose: 0, .. } => LevelFilter::WARN,
         Look { verbose: 1, .. } => LevelFilter::DEBUG,
         Look { .. } => LevelFilter::TRACE,

@@ -57,6 +57,20 @@ pub struct Alert {
     /// How many events or values a counting correlation saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
+    /// What an output has held back since it sent the first alert of its kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
+}
+
+/// Repeats of an alert that an output held back and tells of at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// How many alerts, the first one not counted.
+    pub count: u64,
+    /// Event time of the first alert, which was sent.
+    pub first_seen: String,
+    /// Event time of the last.
+    pub last_seen: String,
 }
 
 /// The API request behind an alert.

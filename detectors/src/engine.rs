@@ -130,6 +130,15 @@ pub enum Extent {
     },
 }
 
+/// A correlation and its logic. Steps of one cannot be taken by another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleTag {
+    /// `family/name`.
+    pub name: String,
+    /// Hash of its logic and that of its members.
+    pub logic: [u8; 32],
+}
+
 /// An alert and what the shell needs to sort and filter it.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -216,6 +225,16 @@ impl Engine {
         Correlator::new(self.correlations.clone(), budget)
             .expect("the rules were checked when the engine was made")
             .with_cluster(self.settings.cluster.clone())
+    }
+
+    /// What tells the correlations of this engine from those of another: the rule that a step begins with counts among them.
+    pub fn correlations(&self) -> impl ExactSizeIterator<Item = RuleTag> {
+        self.correlations.iter().map(|rule| RuleTag { name: rule.name.clone(), logic: rule.logic_hash })
+    }
+
+    /// For each of [`Engine::correlations`], for how long its steps are needed once the clock of the events has passed them.
+    pub fn look_back(&self) -> Vec<Nanos> {
+        correlate::look_back(&self.correlations)
     }
 
     /// The index of one of [`integrity::CHECKS`]: they stand last.

@@ -9,7 +9,7 @@ pub mod event;
 pub mod explain;
 pub mod facts;
 mod index;
-mod integrity;
+pub mod integrity;
 mod judge;
 pub mod level;
 mod literals;

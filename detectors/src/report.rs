@@ -98,6 +98,7 @@ pub(crate) fn alert(
         approximate: None,
         steps: None,
         count: None,
+        group: None,
     }
 }
 

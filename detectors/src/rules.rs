@@ -154,7 +154,7 @@ fn integrity_detector(check: &integrity::Check, level: Option<Level>) -> Detecto
     Detector {
         name: check.name.to_owned(),
         title: check.title.to_owned(),
-        level: level.unwrap_or(integrity::LEVEL),
+        level: level.unwrap_or(check.level),
         tags: integrity::TAGS.iter().map(ToString::to_string).collect(),
         origin: "builtin".to_owned(),
         correlation: false,

@@ -60,6 +60,8 @@ struct Client {
 #[derive(Default)]
 struct Counts {
     tally: Tally,
+    /// How many records that are no events are shown.
+    samples: usize,
     formats: [u64; FORMATS.len()],
     minute: Option<(i64, Nanos, Nanos)>,
     /// Clients with events since the last drain.
@@ -125,7 +127,7 @@ impl<'e> Worker<'e> {
                 key: Vec::with_capacity(1024),
                 live: index::empty(engine.programs()),
             },
-            counts: Counts::default(),
+            counts: Counts { samples: MAX_SAMPLES, ..Counts::default() },
             memo: Memo::default(),
             clock: Clock::default(),
             digests: Digests::default(),
@@ -137,6 +139,13 @@ impl<'e> Worker<'e> {
     #[must_use]
     pub fn unindexed(mut self) -> Self {
         self.indexed = false;
+        self
+    }
+
+    /// A judge whose tallies show up to so many of the records that are no events.
+    #[must_use]
+    pub fn with_samples(mut self, most: usize) -> Self {
+        self.counts.samples = most;
         self
     }
 
@@ -263,7 +272,7 @@ impl<'e> Worker<'e> {
                 None => break,
                 Some(b'{' | b'[') => at += passed as u32,
                 Some(_) => {
-                    self.counts.tally.bad += 1; // text after the value
+                    self.bad(place.range(at as usize + passed, place.bytes.len())); // text after the value
                     break;
                 }
             }
@@ -912,7 +921,7 @@ impl Counts {
     }
 
     fn sample(&mut self, place: Place<'_>, keys: impl FnOnce() -> Vec<String>) {
-        if self.tally.samples.len() < MAX_SAMPLES {
+        if self.tally.samples.len() < self.samples {
             self.tally.samples.push(Sample {
                 input: place.input.to_owned(),
                 offset: place.offset,

@@ -6,11 +6,13 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
+pub(crate) mod config;
 pub(crate) mod detectors;
 mod explain;
 pub(crate) mod inspect;
 mod lint;
 pub(crate) mod replay;
+pub(crate) mod run;
 mod test;
 
 /// Standard output, buffered: flush it at the end.

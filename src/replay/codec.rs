@@ -15,6 +15,7 @@ pub(super) fn write(alert: &Alert, into: &mut Vec<u8>) {
     let Alert {
         uuid, time, rule, priority, level, source, output, output_fields, tags, schema, detector, cluster, k8s, evidence,
         hostname, partial, approximate, steps, count,
+        group: _, // only outputs of a live run make groups
     } = alert;
     let mut to = Writer(into);
     to.0.extend_from_slice(uuid.as_bytes());
@@ -72,6 +73,7 @@ pub(super) fn read(bytes: &[u8]) -> Read<Alert> {
         approximate: from.maybe(Reader::flag)?,
         steps: from.maybe(|from| from.list(Reader::text))?,
         count: from.maybe(Reader::number)?,
+        group: None,
     };
     if from.0.is_empty() { Ok(alert) } else { Err(Damaged) }
 }
@@ -269,6 +271,7 @@ mod tests {
             approximate: some(5).then_some(number < 9),
             steps: some(6).then_some(list),
             count: some(7).then_some(number),
+            group: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! drop what was met twice, then for the output; correlations judge their steps in between. Memory stays flat whatever the
 //! input: what does not fit is sorted on disk, in files that no longer have a name.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ use detectors::engine::{Engine, Found, Step};
 use detectors::event::time::Nanos;
 use detectors::level::Level;
 use detectors::tally::{Dimension, MAX_SAMPLES, Sample, Tally};
-use uuid::Uuid;
 
 use coverage::Coverage;
 use pipeline::{Batch, Judge, Message, Scan};
 use profile::{Profile, Top};
 use sorter::{Sorted, Sorter};
 
+use crate::recent::Recent;
 use crate::source::plan::{Note, Plan};
 
 mod board;
@@ -40,9 +40,6 @@ const BUDGETS: [usize; 3] = [12 << 20, 6 << 20, 14 << 20];
 
 /// Memory for correlations.
 const CORRELATOR_BUDGET: usize = 16 << 20;
-
-/// How many of the latest uuids `--order input` knows.
-const RECENT: usize = 65_536;
 
 /// How many of the busiest names are reported.
 const TOP: usize = 10;
@@ -435,29 +432,6 @@ impl Notes {
             }
         }
         all
-    }
-}
-
-/// The uuids that came last.
-#[derive(Debug, Default)]
-struct Recent {
-    known: HashSet<Uuid, foldhash::fast::RandomState>,
-    order: VecDeque<Uuid>,
-}
-
-impl Recent {
-    /// False if the uuid is known.
-    fn insert(&mut self, uuid: Uuid) -> bool {
-        if !self.known.insert(uuid) {
-            return false;
-        }
-        self.order.push_back(uuid);
-        if self.order.len() > RECENT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
     }
 }
 

@@ -1,3 +1,5 @@
+use uuid::Uuid;
+
 use super::*;
 
 use std::collections::hash_map::DefaultHasher;
@@ -81,6 +83,7 @@ fn alert(input: &str, offset: u64, length: u64, text: &str) -> Alert {
         partial: None,
         approximate: None,
         steps: None,
+        group: None,
         count: None,
     }
 }

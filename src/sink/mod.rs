@@ -1,14 +1,42 @@
-//! Where alerts go: one writer a form.
+//! Where alerts go.
+//!
+//! For `replay`, one writer a form ([`Sink`]). For `run`, one [`Transport`] an output, which sends alerts in one of a few
+//! encodings to where the configuration ([`Output`]) says, and tells of each whether it has been accepted. A transport sends,
+//! and nothing else: retrying, order, limits of rate and dead letters are the delivery's.
 
 use std::io::{self, Write};
 
 use detectors::alert::Alert;
 
 mod csv;
+mod encoding;
+mod file;
+mod guard;
+mod http;
 mod jsonl;
+mod output;
 mod pretty;
+#[cfg(test)]
+mod real;
+mod stdout;
+mod syslog;
+mod tls;
+mod transport;
 
+pub(crate) use encoding::Encoding;
+pub(crate) use output::{Common, Output, RateLimit, level_schema};
 pub(crate) use pretty::{Page, style as level_style};
+pub(crate) use transport::{Item, Outcome, Transport, group_key};
+
+/// The alert as the line that `run` keeps and forwards: native JSON, without a newline.
+pub(crate) fn native(alert: &Alert) -> String {
+    let mut line = Vec::new();
+    jsonl::write(alert, &mut line).expect("an alert is texts and numbers, and memory takes what is written");
+    while line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    String::from_utf8(line).expect("JSON of texts is text")
+}
 
 /// How alerts are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +81,39 @@ impl<W: Write> Sink<W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::Arc;
+
     use detectors::alert::Alert;
 
+    use super::Item;
+
+    /// What an attacker can write into names: everything that means something to some receiver.
+    pub(super) const NASTY: &str = "\"}]'|=\\<b>&amp;*_~`@channel <!here> ${jndi:ldap://x} {{.}} %0a\r\nX-Injected: 1\n\u{202e}\u{1b}[2J\u{0}é";
+
+    /// An alert, ready to be sent.
+    pub(super) fn item(alert: &Alert) -> Arc<Item> {
+        Arc::new(Item::parse(super::native(alert)).unwrap())
+    }
+
+    /// An alert whose every text from outside is hostile.
+    pub(super) fn nasty() -> Alert {
+        let mut alert = alert();
+        alert.rule = format!("Rule {NASTY}");
+        alert.output = format!("10:00:00.010002000: Error {NASTY}");
+        alert.output_fields.insert("ka.useragent".into(), NASTY.into());
+        alert.output_fields.insert(format!("falco.{NASTY}"), NASTY.into());
+        alert.cluster = Some(NASTY.into());
+        let request = alert.k8s.as_mut().unwrap();
+        for text in [&mut request.user, &mut request.namespace, &mut request.name, &mut request.user_agent] {
+            *text = NASTY.into();
+        }
+        request.client_ip = Some("2001:db8::1".into());
+        alert
+    }
+
     /// An alert with everything in it.
-    pub(super) fn alert() -> Alert {
+    pub(crate) fn alert() -> Alert {
         serde_json::from_value(serde_json::json!({
             "uuid": "6a1d7a0e-0c0e-5d4f-9d55-0a4e3f7c1b2a",
             "time": "2026-03-01T10:00:00.010002000Z",

@@ -1,5 +1,138 @@
 //! Where events come from.
+//!
+//! A live source is split at birth. Its reading end hands [`Delivery`]s to the lane over a channel that is bounded in bytes
+//! ([`Room`]); its remembering end is what goes with each: a position, which the lane writes to the log together with what the
+//! batch caused, or a reply that is sent once that is done.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub(crate) mod archive;
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod outlet;
 pub(crate) mod pipe;
 pub(crate) mod plan;
+pub(crate) mod stdin;
+
+/// What a reading end tells the lane.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// Bytes to be judged.
+    Batch(Batch),
+    /// Something about the input that an operator must know.
+    Notice(Notice),
+    /// The input has ended and nothing more will come of it.
+    End {
+        /// The input's name.
+        input: Arc<str>,
+    },
+}
+
+/// Bytes to be judged.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// The input's name, as the configuration calls it.
+    pub(crate) input: Arc<str>,
+    /// What the bytes are a part of, as evidence names it: a path, `stdin`, an address. Batches of the same stream come one
+    /// after another, and a value may go on from one to the next.
+    pub(crate) stream: Arc<str>,
+    /// Offset of the first byte in the (decompressed) stream.
+    pub(crate) offset: u64,
+    /// Whole lines, or everything that there is when `last` is set.
+    pub(crate) bytes: bytes::Bytes,
+    /// The stream ends with these bytes: what is open is judged as a fragment.
+    pub(crate) last: bool,
+    /// The cluster that the events are of, if the source knows it better than the configuration.
+    pub(crate) cluster: Option<Arc<str>>,
+    /// Where to go on after a restart once the batch has been handled: JSON that only the source understands.
+    pub(crate) position: Option<String>,
+    /// Told once the batch has been handled and that is durable, or that it could not be.
+    pub(crate) reply: Option<oneshot::Sender<Handled>>,
+    /// The room that the bytes take, given back when the batch is dropped.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// How a batch was handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Handled {
+    /// Records that were recognised and judged.
+    pub(crate) records: u64,
+    /// Records that are none, and are in the dead letters.
+    pub(crate) bad: u64,
+}
+
+/// Something about an input that an operator must know. Each becomes an alert `integrity/<what>`, a counter and a line of log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// The input's name.
+    pub(crate) input: Arc<str>,
+    /// What happened.
+    pub(crate) what: What,
+    /// One sentence for a person: which file, from when to when, how many bytes.
+    pub(crate) message: String,
+    /// What tells this happening from others of its kind, the same after a restart: part of the alert's uuid.
+    pub(crate) identity: String,
+}
+
+/// Kinds of notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum What {
+    /// Bytes of the input are gone that were never read.
+    Gap,
+    /// A file has shrunk, or a hole of NULs stands in it: somebody truncated it.
+    Truncated,
+    /// The input cannot be read at the moment.
+    Unreadable,
+    /// Nothing has come for long although it used to.
+    Silent,
+}
+
+impl What {
+    /// The detector that raises it.
+    pub(crate) fn detector(self) -> &'static str {
+        match self {
+            What::Gap => "integrity/input-gap",
+            What::Truncated => "integrity/input-truncated",
+            What::Unreadable => "integrity/input-unreadable",
+            What::Silent => "integrity/input-silent",
+        }
+    }
+}
+
+/// The lane's ear.
+pub(crate) type Sender = mpsc::Sender<Delivery>;
+
+/// How many bytes may wait for the lane, over all sources.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    permits: Arc<Semaphore>,
+    whole: u32,
+}
+
+/// Permits are counted in these.
+const UNIT: usize = 1 << 10;
+
+impl Room {
+    /// Room for so many bytes.
+    pub(crate) fn new(bytes: usize) -> Room {
+        let whole = (bytes / UNIT).max(1) as u32;
+        Room { permits: Arc::new(Semaphore::new(whole as usize)), whole }
+    }
+
+    /// Waits for room. A batch that is larger than all the room takes all of it.
+    pub(crate) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let permits = Arc::clone(&self.permits);
+        permits.acquire_many_owned(self.needed(bytes)).await.expect("the semaphore is never closed")
+    }
+
+    /// Room now or never.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_many_owned(self.needed(bytes)).ok()
+    }
+
+    fn needed(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, self.whole)
+    }
+}

@@ -110,6 +110,22 @@ pub struct Correlator {
     stats: Stats,
 }
 
+/// For how long the steps of each rule can matter after the event clock has passed them: until no event that is not too late
+/// can complete a window that they are in. Steps of a rule that feeds others are needed for as long as what it fires is needed
+/// there. The rules must have been checked ([`Correlator::new`]).
+pub(crate) fn look_back(rules: &[Rule]) -> Vec<Nanos> {
+    let plans = rule::compile(rules.to_vec()).unwrap_or_default();
+    let own = |plan: &Plan| plan.keep.saturating_add(1).saturating_mul(plan.rule.timespan);
+    let mut spans: Vec<Nanos> = plans.iter().map(own).collect();
+    let mut outermost_first: Vec<usize> = (0..plans.len()).collect();
+    outermost_first.sort_by_key(|at| std::cmp::Reverse(plans[*at].depth));
+    for at in outermost_first {
+        let longest = plans[at].feeds.iter().map(|feed| spans[feed.rule as usize]).max();
+        spans[at] = spans[at].saturating_add(longest.unwrap_or(0));
+    }
+    spans
+}
+
 /// A step on its way into a group.
 #[derive(Clone, Copy)]
 struct Arrival<'a> {

@@ -77,6 +77,7 @@ impl Firing<'_> {
             approximate: self.approximate.then_some(true),
             steps: (!self.steps.is_empty()).then(|| self.step_lines()),
             count: self.count,
+            group: None,
         };
         Found { time: self.time, detector: rule.index, alert }
     }

@@ -334,6 +334,12 @@ impl Framer {
         self.held.bytes.len() + self.pieces.held()
     }
 
+    /// True if nothing is open: the input could be framed anew from the next byte on.
+    pub fn is_idle(&self) -> bool {
+        let between = self.state == State::Between && self.place == Place::Top && self.left == Place::Top;
+        between && !self.pieces.is_open()
+    }
+
     /// Takes the next bytes of the input. Returns `None` when it took all of them; otherwise how many, at the start of a line
     /// from which on the input may be read as JSON lines.
     pub fn feed(&mut self, block: &[u8], emit: Sink<'_>) -> Option<usize> {

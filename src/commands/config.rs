@@ -1,0 +1,99 @@
+//! `lapwing config ...`: what a configuration file says, checked and shown.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use schemars::{Schema, schema_for};
+use serde_json::{Map, Value};
+
+use crate::cli::{self, ConfigCommand};
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::live::Live;
+use crate::outputs::Outputs;
+use crate::rules::Wanted;
+
+/// Runs one of the commands.
+pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
+    match command {
+        ConfigCommand::Check { file } => check(&file),
+        ConfigCommand::Schema => {
+            writeln!(io::stdout(), "{:#}", schema().to_value())?;
+            Ok(Exit::Fine)
+        }
+    }
+}
+
+/// Loads everything that the file names, as `run` would, and connects to nothing.
+fn check(file: &Path) -> Result<Exit, Failure> {
+    let live = Live::load(file).map_err(Failure::usage)?;
+    let rules = cli::Rules { config: Some(file.to_owned()), ..cli::Rules::default() };
+    let engine = Wanted::read(&rules)?.engine()?;
+    Outputs::build(&live.outputs).map_err(Failure::usage)?;
+    live.check().map_err(Failure::usage)?;
+    writeln!(
+        io::stdout(),
+        "{}: {} detectors, {} inputs, {} outputs",
+        file.display(),
+        engine.detectors().len(),
+        live.inputs.len(),
+        live.outputs.len()
+    )?;
+    Ok(Exit::Fine)
+}
+
+/// The schema of configuration files: what `replay` reads and what `run` reads.
+pub(crate) fn schema() -> Schema {
+    let mut schema = schema_for!(Live);
+    let judging = schema_for!(Config);
+    for part in ["properties", "$defs"] {
+        let more = judging.get(part).and_then(Value::as_object).cloned().unwrap_or_default();
+        let all = schema.ensure_object().entry(part).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(all) = all.as_object_mut() {
+            all.extend(more);
+        }
+    }
+    schema.insert("title".to_owned(), "Configuration of Lapwing".into());
+    schema.insert(
+        "description".to_owned(),
+        "What `lapwing run` and `lapwing replay` are told by --config.".into(),
+    );
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_schema_is_up_to_date() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.schema.json");
+        let now = format!("{:#}\n", schema().to_value());
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &now).unwrap();
+        }
+        let stale = "docs/config.schema.json is stale: run `UPDATE_GOLDEN=1 cargo test --bin lapwing published_schema`";
+        assert!(std::fs::read_to_string(&path).is_ok_and(|published| published == now), "{stale}");
+    }
+
+    #[test]
+    fn the_schema_takes_what_is_taken_and_refuses_what_is_refused() {
+        let validator = jsonschema::validator_for(&schema().to_value()).unwrap();
+        for (yaml, fine) in [
+            ("cluster: a\ninputs: [{type: file, paths: [/var/log/a.log]}]\noutputs: [{type: stdout}]", true),
+            ("detectors: {min_level: low, overrides: [{detector: 'exec/*', level: high}]}", true),
+            ("spool: {max_bytes: 2GiB, on_full: drop_oldest}\nserver: {listen: '0.0.0.0:9468'}", true),
+            ("inputs: [{type: fiel, paths: []}]", false),
+            ("clustr: a", false),
+            ("detectors: {min_levle: low}", false),
+        ] {
+            let value: serde_json::Value = yaml_serde::from_str(yaml).unwrap();
+            assert_eq!(validator.is_valid(&value), fine, "{yaml}");
+            assert_eq!(
+                yaml_serde::from_str::<Live>(yaml).is_ok() && yaml_serde::from_str::<Config>(yaml).is_ok(),
+                fine,
+                "{yaml}"
+            );
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! `lapwing run`: joins sources, lane, couriers and server, and ends them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use sha2::Digest as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::cli;
+use crate::delivery::dead::Dead;
+use crate::delivery::fs::{Disk, Fs, Memory};
+use crate::delivery::log::{Log, Options, State};
+use crate::delivery::spool::Spools;
+use crate::exit::{Exit, Failure};
+use crate::lane::{Judging, Lane, Order, Parts, Raised, rule_tags};
+use crate::live::{Input, Live};
+use crate::outputs::{self, Outputs, Shared};
+use crate::recent::Recent;
+use crate::rules::Wanted;
+use crate::server::{self, Heartbeat, Readiness};
+use crate::sink::{Output, Transport};
+use crate::source::outlet::Stop;
+use crate::source::{Room, file, http, stdin};
+use crate::telemetry::Telemetry;
+use crate::watch::Watch;
+
+/// Bytes of input that may wait for the lane.
+const ROOM: usize = 16 << 20;
+/// Bytes of HTTP bodies that may be on their way.
+const INTAKE: usize = 128 << 20;
+/// Deliveries that may wait for the lane.
+const QUEUE: usize = 1024;
+/// What is kept in memory for receivers that are down when there is no state directory.
+const STATELESS: u64 = 64 << 20;
+/// How large the file of dead letters may become.
+const DEAD_LETTERS: u64 = 256 << 20;
+
+/// How often the files of the configuration are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Runs until it is told to stop, or standard input has ended.
+pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
+    let live = Live::read(typed).map_err(Failure::usage)?;
+    let judging = judging(typed)?;
+    let outputs = Outputs::build(&live.outputs).map_err(Failure::usage)?;
+    if typed.dry_run {
+        print(&live, &judging);
+        return Ok(Exit::Fine);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+        .map_err(Failure::usage)?;
+    let ended = runtime
+        .block_on(async { Run::start(typed, live, judging, outputs).await?.until_the_end(typed).await });
+    // Threads that wait for the world need not be waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// The detectors that the flags and the configuration name.
+fn judging(typed: &cli::Run) -> Result<Judging, Failure> {
+    let rules = cli::Rules {
+        detectors: typed.detectors.clone(),
+        config: typed.config.clone(),
+        cluster: typed.cluster.clone(),
+    };
+    let wanted = Wanted::read(&rules)?;
+    let min_level = wanted.min_level();
+    Ok(Judging { engine: wanted.engine()?, min_level })
+}
+
+/// A live run and what it takes to end it in order.
+struct Run {
+    live: Live,
+    durable: bool,
+    /// Tells sources that poll to stop, and those that await by when.
+    stop: Stop,
+    end: watch::Sender<Option<Instant>>,
+    /// Tells the lane not to wait any more for what cannot be made durable.
+    give_up: watch::Sender<bool>,
+    orders: mpsc::Sender<Order>,
+    lane: oneshot::Receiver<std::io::Result<Log>>,
+    /// Goes last, so that probes see how the run ends.
+    closed: watch::Sender<bool>,
+    server: tokio::task::JoinHandle<()>,
+    outputs: Outputs,
+    intakes: Vec<http::Listening>,
+    reloads: mpsc::Receiver<server::Reload>,
+    readiness: Readiness,
+    telemetry: Arc<Telemetry>,
+}
+
+/// What is kept on disk, or in memory if it must be.
+struct Kept {
+    fs: Arc<dyn Fs>,
+    durable: bool,
+}
+
+impl Kept {
+    /// Opens the state directory. One that cannot be written is no reason not to watch: the run goes on without, and says so.
+    fn open(typed: &cli::Run, live: &Live) -> Result<Kept, Failure> {
+        let memory = || Kept { fs: Arc::new(Memory::new(STATELESS)), durable: false };
+        if typed.stateless {
+            return Ok(memory());
+        }
+        match Disk::open(&live.state_dir) {
+            Ok(disk) => Ok(Kept { fs: Arc::new(disk), durable: true }),
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Err(Failure::usage(anyhow!(
+                "{} is used by another process: give this one a `state_dir` of its own, or end the other",
+                live.state_dir.display()
+            ))),
+            Err(error) => {
+                tracing::warn!(
+                    state_dir = %live.state_dir.display(), %error,
+                    "nothing is kept over a restart: the state directory cannot be used; name another by --state-dir or \
+                     `state_dir`, or say --stateless"
+                );
+                Ok(memory())
+            }
+        }
+    }
+}
+
+impl Run {
+    async fn start(
+        typed: &cli::Run,
+        live: Live,
+        judging: Judging,
+        outputs: Vec<(Output, Transport)>,
+    ) -> Result<Run, Failure> {
+        let (telemetry, heartbeat, readiness) = (Telemetry::new(), Heartbeat::new(), Readiness::new());
+        let (end, ending) = watch::channel(None);
+        let (closed, closing) = watch::channel(false);
+        let (reload, reloads) = mpsc::channel(1);
+        let server = server::start(
+            &live.server,
+            Arc::clone(&telemetry),
+            readiness.clone(),
+            heartbeat.clone(),
+            reload,
+            closing,
+        )
+        .await
+        .map_err(Failure::usage)?;
+        eprintln!("server     http://{} /healthz /readyz /metrics", server.address);
+        let kept = Kept::open(typed, &live)?;
+        let broken = |error: std::io::Error| Failure::usage(anyhow!("{}: {error}", live.state_dir.display()));
+        let rules = rule_tags(&judging.engine);
+        let options = if kept.durable { Options::durable(rules) } else { Options::in_memory(rules) };
+        let (log, state) = Log::open(Arc::clone(&kept.fs), options).map_err(broken)?;
+        let dead = Arc::new(Dead::open(Arc::clone(&kept.fs), DEAD_LETTERS));
+        let (orders, heard) = mpsc::channel(256);
+        let (latest, time) = watch::channel(0);
+        let spools = Spools::default();
+        let shared = Shared {
+            fs: Arc::clone(&kept.fs),
+            tail: log.tail(),
+            dead: Arc::clone(&dead),
+            telemetry: Arc::clone(&telemetry),
+            raise: orders.clone(),
+            latest: time,
+            durable: kept.durable,
+            limits: live.spool,
+        };
+        let mut all = Outputs::new(shared, spools.clone());
+        all.replace(outputs).await.map_err(Failure::usage)?;
+        say(&live, &judging, &state, kept.durable);
+        let (sender, deliveries) = mpsc::channel(QUEUE);
+        let (give_up, giving_up) = watch::channel(false);
+        let State { positions, recent, damage, .. } = state;
+        let parts = Parts {
+            deliveries,
+            orders: heard,
+            stop: giving_up,
+            log,
+            dead,
+            spools,
+            recent: recent.into_iter().collect::<Recent>(),
+            latest,
+            telemetry: Arc::clone(&telemetry),
+            heartbeat,
+            readiness: readiness.clone(),
+        };
+        let lane = start_lane(Lane::new(parts, live.inputs.len()), judging);
+        let mut run = Run {
+            durable: kept.durable,
+            stop: Stop::new().context("no descriptor is left").map_err(Failure::usage)?,
+            end,
+            give_up,
+            orders,
+            lane,
+            closed,
+            server: server.task,
+            outputs: all,
+            intakes: Vec::new(),
+            reloads,
+            readiness,
+            telemetry,
+            live,
+        };
+        for damaged in damage {
+            run.raise(outputs::damaged(&damaged)).await;
+        }
+        run.open_inputs(&positions, sender, ending).await?;
+        run.readiness.set(Readiness::INPUTS, true);
+        Ok(run)
+    }
+
+    async fn raise(&self, raised: Raised) {
+        // The lane ends only after everybody else.
+        let _ = self.orders.send(Order::Raise(raised)).await;
+    }
+
+    /// Opens the inputs. When the last of them ends, so does the lane.
+    async fn open_inputs(
+        &mut self,
+        positions: &std::collections::BTreeMap<String, String>,
+        sender: crate::source::Sender,
+        ending: watch::Receiver<Option<Instant>>,
+    ) -> Result<(), Failure> {
+        let (room, intake) = (Room::new(ROOM), Room::new(INTAKE));
+        for input in &self.live.inputs {
+            let restored = positions.get(&input.name()).map(String::as_str);
+            self.telemetry.input_opened(&input.name());
+            let (sender, telemetry) = (sender.clone(), Arc::clone(&self.telemetry));
+            match input {
+                Input::File(config) => {
+                    file::start(config, restored, sender, room.clone(), self.stop.clone(), telemetry)
+                        .map_err(Failure::usage)?;
+                }
+                Input::Stdin(config) => {
+                    stdin::start(config, sender, room.clone(), self.stop.clone(), telemetry)
+                        .map_err(Failure::usage)?;
+                }
+                Input::Http(config) => {
+                    let listening =
+                        http::start(config.clone(), sender, intake.clone(), ending.clone(), telemetry).await;
+                    let listening = listening.map_err(Failure::usage)?;
+                    eprintln!("listening  http://{} for {}", listening.address, listening.input());
+                    self.intakes.push(listening);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for signals, changed files and the end of the inputs.
+    async fn until_the_end(mut self, typed: &cli::Run) -> Result<Exit, Failure> {
+        let listen = |kind| signal(kind).context("signals cannot be caught").map_err(Failure::usage);
+        let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut hup = listen(SignalKind::hangup())?;
+        let mut watch = Watch::new(watched(typed));
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ended = None;
+        self.telemetry.configured(&digest(typed));
+        loop {
+            tokio::select! {
+                log = &mut self.lane => {
+                    ended = Some(log);
+                    break;
+                }
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => {
+                    self.outputs.reopen();
+                    let _ = self.reload(typed).await;
+                }
+                Some(reply) = self.reloads.recv() => {
+                    let result = self.reload(typed).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(result);
+                }
+                _ = look.tick() => {
+                    self.look_at_certificates();
+                    if watch.changed() {
+                        let _ = self.reload(typed).await;
+                    }
+                }
+            }
+        }
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+            tracing::warn!(
+                "ended at once by a second signal; what is not acknowledged is read again at the next start"
+            );
+            std::process::exit(130);
+        });
+        self.shut_down(ended).await
+    }
+
+    /// Ends in the order of the flow: sources, lane, outputs.
+    async fn shut_down(
+        mut self,
+        ended: Option<Result<std::io::Result<Log>, oneshot::error::RecvError>>,
+    ) -> Result<Exit, Failure> {
+        self.readiness.set(Readiness::STOPPING, false);
+        let until = Instant::now() + self.live.shutdown_grace.0;
+        self.stop.say();
+        self.end.send_replace(Some(until));
+        let ended = match ended {
+            Some(ended) => ended,
+            None => match tokio::time::timeout_at(until, &mut self.lane).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    self.give_up.send_replace(true);
+                    self.lane.await
+                }
+            },
+        };
+        let log = ended
+            .map_err(|_| {
+                Failure::input(anyhow!(
+                    "the lane died: this is a bug of Lapwing; nothing unread is acknowledged"
+                ))
+            })?
+            .map_err(|error| Failure::input(anyhow!("the log cannot be read: {error}")))?;
+        for intake in self.intakes {
+            // It has handed over everything, or the lane would not have ended; what remains is to answer.
+            let _ = tokio::time::timeout_at(until, intake.task).await;
+        }
+        let left = self.outputs.drain(until.max(Instant::now() + Duration::from_secs(1))).await;
+        drop(log);
+        self.closed.send_replace(true);
+        let _ = self.server.await; // nothing of it is needed any more
+        if left > 0 && !self.durable {
+            tracing::error!(
+                alerts = left,
+                "alerts are lost: no output took them, and nothing is kept without a state directory"
+            );
+            return Ok(Exit::Undelivered);
+        }
+        if left > 0 {
+            tracing::warn!(alerts = left, "alerts wait in the state directory for the next start");
+        }
+        Ok(Exit::Fine)
+    }
+
+    fn look_at_certificates(&self) {
+        for intake in &self.intakes {
+            if let Some(expires) = intake.certificate_expires() {
+                self.telemetry.certificate(intake.input(), expires);
+            }
+        }
+    }
+
+    /// Reads the configuration anew and puts it in force; on any error the old one stays in force.
+    async fn reload(&mut self, typed: &cli::Run) -> Result<String, String> {
+        let result = self.try_reload(typed).await.map_err(|error| format!("{error:#}"));
+        match &result {
+            Ok(what) => {
+                self.telemetry.reloaded(Ok(what));
+                self.telemetry.configured(&digest(typed));
+            }
+            Err(error) => {
+                self.telemetry.reloaded(Err(error));
+                self.raise(Raised {
+                    detector: "integrity/reload-failed",
+                    of: "configuration".to_owned(),
+                    message: "a new configuration was refused; the old one stays in force".to_owned(),
+                    identity: error.clone(),
+                })
+                .await;
+            }
+        }
+        result
+    }
+
+    async fn try_reload(&mut self, typed: &cli::Run) -> Result<String> {
+        for intake in &self.intakes {
+            intake.reload()?;
+        }
+        let live = Live::read(typed)?;
+        let fixed =
+            |live: &Live| (live.state_dir.clone(), live.inputs.clone(), live.server.clone(), live.spool);
+        anyhow::ensure!(
+            fixed(&live) == fixed(&self.live),
+            "`inputs`, `server`, `spool` and `state_dir` are fixed at the start: restart Lapwing to change them"
+        );
+        let built = Outputs::build(&live.outputs)?;
+        let typed = typed.clone();
+        // Compiling rules takes a while, and the outputs must go on meanwhile.
+        let judging =
+            tokio::task::spawn_blocking(move || judging(&typed)).await?.map_err(|failure| failure.error)?;
+        let detectors = judging.engine.detectors().len();
+        let (reply, done) = oneshot::channel();
+        self.orders.send(Order::Reload(Box::new(judging), reply)).await.context("the run is ending")?;
+        done.await.context("the run is ending")?.context("the log cannot be written")?;
+        self.outputs.replace(built).await?;
+        self.live = live;
+        Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))
+    }
+}
+
+/// SHA-256 of the configuration file, or of nothing.
+fn digest(typed: &cli::Run) -> String {
+    let text = typed.config.as_ref().and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    detectors::bytes::hex(&sha2::Sha256::digest(text))
+}
+
+/// What a changed configuration would be seen by.
+fn watched(typed: &cli::Run) -> Vec<std::path::PathBuf> {
+    let configured = typed.config.iter().flat_map(|path| {
+        let paths = crate::config::Config::load(path).map(|config| config.detectors.paths);
+        paths.unwrap_or_default().into_iter().chain([path.clone()])
+    });
+    configured.chain(typed.detectors.iter().cloned()).collect()
+}
+
+/// The lane on a thread of its own: judging is work, not waiting.
+fn start_lane(lane: Lane, judging: Judging) -> oneshot::Receiver<std::io::Result<Log>> {
+    let (done, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let work = move || {
+        // Nobody listens any more if the run was ended at once.
+        let _ = done.send(runtime.block_on(lane.run(judging)));
+    };
+    std::thread::Builder::new()
+        .name("lane".to_owned())
+        .spawn(work)
+        .expect("a thread can be started at the beginning");
+    ended
+}
+
+/// What runs, said once on standard error.
+fn say(live: &Live, judging: &Judging, state: &State, durable: bool) {
+    eprint!("{}", described(live, judging));
+    let kept = if durable { live.state_dir.display().to_string() } else { "nothing (stateless)".to_owned() };
+    eprintln!("state      {kept}; {} positions restored", state.positions.len());
+}
+
+fn print(live: &Live, judging: &Judging) {
+    print!("{}", described(live, judging));
+}
+
+fn described(live: &Live, judging: &Judging) -> String {
+    use std::fmt::Write as _;
+    let mut text = format!("lapwing    {}\n", env!("CARGO_PKG_VERSION"));
+    let detectors = judging.engine.detectors();
+    let silent = detectors.iter().filter(|detector| !detector.silent.is_empty()).count();
+    let correlations = detectors.iter().filter(|detector| detector.correlation).count();
+    let _ = writeln!(
+        text,
+        "detectors  {} ({correlations} correlations; {silent} silent for want of a list)",
+        detectors.len()
+    );
+    for input in &live.inputs {
+        let _ = writeln!(text, "input      {}", input.describe());
+    }
+    for output in &live.outputs {
+        let _ = writeln!(text, "output     {}", output.describe());
+    }
+    text
+}

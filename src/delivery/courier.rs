@@ -1,0 +1,448 @@
+//! One output's way: from the log to the receiver, at a pace of its own.
+//!
+//! Guarantees: alerts go out in the order of the log; one that could not be delivered is tried again until it is, or is in the
+//! dead letters; only then does the cursor pass it. What the cursor has passed is not sent again after a restart; what was
+//! sent and not yet passed is, with the same uuid.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use detectors::event::time::{self, Nanos};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::cursor::Cursor;
+use super::dead::Dead;
+use super::group::{Fate, Groups};
+use super::log::{Place, Reader};
+use super::spool::Spool;
+use crate::lane::{Order, Raised};
+use crate::outputs::damaged;
+use crate::sink::{Common, Item, Outcome, RateLimit, Transport};
+use crate::telemetry::Telemetry;
+
+/// The first pause after a failure, at most.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// The longest pause after a failure.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What couriers are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Deliver what comes.
+    Running,
+    /// Nothing more will come: deliver what is there, until then at the latest.
+    Draining(Instant),
+}
+
+/// A wish that comes amid the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Open files anew, read certificates anew.
+    Reopen,
+    /// End as soon as can be: another courier takes over.
+    Retire,
+}
+
+/// What a courier works with.
+#[derive(Debug)]
+pub(crate) struct Courier {
+    /// What the configuration says of the output.
+    pub(crate) common: Common,
+    /// The output's name.
+    pub(crate) name: String,
+    /// The way out.
+    pub(crate) transport: Transport,
+    /// What is to be delivered.
+    pub(crate) reader: Reader,
+    /// What has been.
+    pub(crate) cursor: Cursor,
+    /// Repeats that are held back.
+    pub(crate) groups: Option<Groups>,
+    /// What others know of it.
+    pub(crate) spool: Arc<Spool>,
+    /// Where alerts go that nobody will ever accept.
+    pub(crate) dead: Arc<Dead>,
+    /// Counters.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Where alerts about the run go.
+    pub(crate) raise: mpsc::Sender<Order>,
+    /// The latest event time, which closes groups.
+    pub(crate) latest: watch::Receiver<Nanos>,
+    /// Wishes.
+    pub(crate) wishes: mpsc::Receiver<Wish>,
+    /// When to end.
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// True if what is left when it ends is still there at the next start.
+    pub(crate) durable: bool,
+}
+
+/// An alert that is being delivered.
+#[derive(Debug)]
+struct Pending {
+    /// Where the cursor stands once it is done. None for a follow-up.
+    place: Option<Place>,
+    bytes: u64,
+    /// The alert; none once it is done.
+    item: Option<Arc<Item>>,
+    attempts: u32,
+    first_tried: Option<Instant>,
+}
+
+/// What is left to be sent again after a call of the transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Nothing.
+    Nothing,
+    /// Something, after a pause of our own.
+    Later,
+    /// Something, after the pause that the receiver asks for.
+    After(Duration),
+}
+
+impl Again {
+    /// This and another: the longer pause counts.
+    fn and(self, after: Option<Duration>) -> Again {
+        match (self, after) {
+            (Again::After(one), Some(other)) => Again::After(one.max(other)),
+            (Again::After(after), None) | (_, Some(after)) => Again::After(after),
+            (_, None) => Again::Later,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Go,
+    End,
+}
+
+/// The work of a courier, with what it holds while it works.
+struct Work {
+    c: Courier,
+    pending: VecDeque<Pending>,
+    pace: Pace,
+    /// Pause after a failure; doubled with each.
+    pause: Duration,
+}
+
+impl Courier {
+    /// Delivers until it is told to end. Returns when the cursor is safe.
+    pub(crate) async fn run(self) {
+        let pace = Pace::new(self.common.rate_limit);
+        let mut work = Work { c: self, pending: VecDeque::new(), pace, pause: SHORTEST };
+        while work.step().await == Next::Go {}
+        let c = work.c;
+        if let Err(error) = c.cursor.sync() {
+            c.telemetry.durability_error("a cursor", &error);
+        }
+        c.transport.close().await;
+    }
+}
+
+impl Work {
+    async fn step(&mut self) -> Next {
+        if self.c.spool.overflows() {
+            self.drop_oldest();
+        }
+        if let Err(error) = self.fill() {
+            self.c.telemetry.durability_error("reading the log", &error);
+            return self.rest(SHORTEST).await;
+        }
+        for damage in self.c.reader.take_damage() {
+            // A lane that is too busy to listen has other troubles.
+            let _ = self.c.raise.try_send(Order::Raise(damaged(&damage)));
+        }
+        self.settle();
+        let items = self.due();
+        if items.is_empty() {
+            return self.wait().await;
+        }
+        if let Some(wait) = self.pace.wait(items.len()) {
+            return self.rest(wait).await;
+        }
+        let began = Instant::now();
+        let Some(outcomes) = self.send(&items).await else { return Next::End };
+        let again = self.apply(outcomes, began);
+        self.settle();
+        let pause = match again {
+            Again::Nothing => {
+                self.pause = SHORTEST;
+                return Next::Go;
+            }
+            Again::Later => self.pause.mul_f64(0.1 + 0.9 * fastrand::f64()),
+            Again::After(after) => after.min(LONGEST * 5),
+        };
+        self.pause = (self.pause * 2).min(LONGEST);
+        self.c.telemetry.retried(&self.c.name);
+        self.rest(pause).await
+    }
+
+    /// Reads alerts until there are enough for one call of the transport.
+    fn fill(&mut self) -> std::io::Result<()> {
+        let most = self.c.transport.batch().max_items;
+        while self.pending.len() < most
+            && let Some(chunk) = self.c.reader.next()?
+        {
+            let places: Vec<Place> = (1..=chunk.entries.len()).map(|done| chunk.after(done)).collect();
+            for (entry, place) in chunk.entries.into_iter().zip(places) {
+                let bytes = entry.json.len() as u64;
+                let item = match Item::parse(entry.json) {
+                    Ok(item) => self.wanted(Arc::new(item)),
+                    // It was written by us and has a checksum: only another version can have written what we can't read.
+                    Err(_) => {
+                        self.c.telemetry.dropped(&self.c.name, "unreadable", 1);
+                        None
+                    }
+                };
+                let place = Some(place);
+                self.pending.push_back(Pending { place, bytes, item, attempts: 0, first_tried: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// The alert, if it is for this output and is not held back.
+    fn wanted(&mut self, item: Arc<Item>) -> Option<Arc<Item>> {
+        if !self.c.common.wants(&item.alert) {
+            return None;
+        }
+        let Some(groups) = &mut self.c.groups else { return Some(item) };
+        let mut told = Vec::new();
+        let fate = groups.take(&item, &mut told);
+        self.follow_up(told);
+        if fate == Fate::Held {
+            self.c.telemetry.suppressed("repeat", 1);
+            return None;
+        }
+        Some(item)
+    }
+
+    fn follow_up(&mut self, told: Vec<Arc<Item>>) {
+        let pending =
+            |item| Pending { place: None, bytes: 0, item: Some(item), attempts: 0, first_tried: None };
+        self.pending.extend(told.into_iter().map(pending));
+    }
+
+    /// Moves the cursor past what is done at the front.
+    fn settle(&mut self) {
+        let (mut bytes, mut alerts, mut place) = (0, 0, None);
+        while let Some(first) = self.pending.pop_front_if(|first| first.item.is_none()) {
+            bytes += first.bytes;
+            alerts += u64::from(first.place.is_some());
+            place = first.place.or(place);
+        }
+        if self.pending.is_empty() {
+            self.c.spool.done(0, 0, self.c.reader.place().consumed());
+        }
+        let Some(place) = place else { return };
+        if let Some(groups) = &mut self.c.groups
+            && groups.changed()
+            && let Err(error) = groups.save()
+        {
+            self.c.telemetry.durability_error("held back repeats", &error);
+        }
+        if let Err(error) = self.c.cursor.save(place) {
+            self.c.telemetry.durability_error("a cursor", &error);
+        }
+        self.c.spool.done(bytes, alerts, place.consumed());
+        let (bytes, alerts) = self.c.spool.waiting();
+        self.c.telemetry.spool(&self.c.name, alerts, bytes);
+        let oldest = self.pending.iter().find_map(|pending| pending.item.as_ref());
+        let time = oldest.and_then(|item| time::parse(item.alert.time.as_bytes()));
+        self.c.telemetry.spool_oldest(&self.c.name, time);
+    }
+
+    /// What one call of the transport may take.
+    fn due(&self) -> Vec<Arc<Item>> {
+        let batch = self.c.transport.batch();
+        let mut bytes = 0;
+        let undone = self.pending.iter().filter_map(|pending| pending.item.as_ref());
+        let fits = |item: &&Arc<Item>| {
+            bytes += item.line.len();
+            bytes == item.line.len() || bytes <= batch.max_bytes
+        };
+        undone.take(batch.max_items).take_while(fits).cloned().collect()
+    }
+
+    /// Sends. None if the time to end comes before it is done.
+    async fn send(&mut self, items: &[Arc<Item>]) -> Option<Vec<Outcome>> {
+        let Work { c, .. } = self;
+        let mut phase = c.phase.clone();
+        tokio::select! {
+            outcomes = c.transport.send(items) => Some(outcomes),
+            () = deadline(&mut phase) => None,
+        }
+    }
+
+    /// Notes what became of alerts, and what is to be sent again.
+    fn apply(&mut self, outcomes: Vec<Outcome>, began: Instant) -> Again {
+        let patience = self.c.transport.gives_up_after();
+        let (mut sent, mut again) = (0, Again::Nothing);
+        let mut outcomes = outcomes.into_iter();
+        for pending in self.pending.iter_mut().filter(|pending| pending.item.is_some()) {
+            let Some(outcome) = outcomes.next() else { break };
+            pending.attempts += 1;
+            let tried = *pending.first_tried.get_or_insert(began);
+            let reason = match outcome {
+                Outcome::Accepted => {
+                    sent += 1;
+                    pending.item = None;
+                    continue;
+                }
+                Outcome::Retry { after, reason } if patience.is_none_or(|most| tried.elapsed() < most) => {
+                    self.c.telemetry.failed(&self.c.name, &reason);
+                    again = again.and(after);
+                    continue;
+                }
+                Outcome::Retry { reason, .. } => {
+                    format!("given up after {} attempts: {reason}", pending.attempts)
+                }
+                Outcome::Rejected { reason } => reason,
+            };
+            let Some(item) = &pending.item else { continue };
+            match self.c.dead.reject_alert(&self.c.name, &reason, pending.attempts, &item.line) {
+                Ok(()) => {
+                    self.c.telemetry.dead_letter(&self.c.name, "rejected");
+                    let raised = Raised {
+                        detector: "integrity/dead-letter",
+                        of: self.c.name.clone(),
+                        message: format!(
+                            "an alert for {} was not accepted: {reason}; it is in the dead letters",
+                            self.c.name
+                        ),
+                        identity: format!("{}\0{}", self.c.name, item.uuid),
+                    };
+                    // A lane that is too busy to listen has other troubles; the letter is counted.
+                    let _ = self.c.raise.try_send(Order::Raise(raised));
+                    pending.item = None;
+                }
+                Err(error) => {
+                    self.c.telemetry.durability_error("the dead letters", &error);
+                    again = again.and(None);
+                }
+            }
+        }
+        if sent > 0 {
+            self.c.telemetry.sent(&self.c.name, sent, began.elapsed());
+        }
+        self.pace.sent(sent);
+        again
+    }
+
+    /// Gives up the oldest alerts of a spool that overflows.
+    fn drop_oldest(&mut self) {
+        let mut dropped = 0;
+        while self.c.spool.overflows() {
+            if self.pending.is_empty() && (self.fill().is_err() || self.pending.is_empty()) {
+                break;
+            }
+            let Some(first) = self.pending.iter_mut().find(|pending| pending.item.is_some()) else {
+                self.settle();
+                continue;
+            };
+            first.item = None;
+            dropped += 1;
+            self.settle();
+        }
+        if dropped > 0 {
+            self.c.telemetry.dropped(&self.c.name, "spool_overflow", dropped);
+        }
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self) -> Next {
+        let Work { c, .. } = self;
+        if let Phase::Draining(_) = *c.phase.borrow_and_update() {
+            return Next::End;
+        }
+        let mut told = Vec::new();
+        tokio::select! {
+            more = c.reader.wait() => if !more && matches!(*c.phase.borrow(), Phase::Running) {
+                return Next::End; // there is no log any more
+            },
+            _ = c.phase.changed() => {}
+            wish = c.wishes.recv() => match wish {
+                Some(Wish::Reopen) => c.transport.reopen().await,
+                Some(Wish::Retire) | None => return Next::End,
+            },
+            Ok(()) = c.latest.changed() => {
+                let latest = *c.latest.borrow_and_update();
+                if let Some(groups) = &mut c.groups {
+                    groups.advance(latest, &mut told);
+                }
+            }
+        }
+        self.follow_up(told);
+        Next::Go
+    }
+
+    /// Waits for some time, or until something else is to be done.
+    async fn rest(&mut self, time: Duration) -> Next {
+        let Work { c, .. } = self;
+        let draining = matches!(*c.phase.borrow_and_update(), Phase::Draining(_));
+        if draining && c.durable {
+            return Next::End; // the rest is in the log
+        }
+        let mut phase = c.phase.clone();
+        tokio::select! {
+            () = tokio::time::sleep(time) => Next::Go,
+            () = deadline(&mut phase) => Next::End,
+            wish = c.wishes.recv() => match wish {
+                Some(Wish::Reopen) => {
+                    c.transport.reopen().await;
+                    Next::Go
+                }
+                Some(Wish::Retire) | None => Next::End,
+            },
+            _ = c.phase.changed() => Next::Go,
+        }
+    }
+}
+
+/// Waits until the time to end has come.
+async fn deadline(phase: &mut watch::Receiver<Phase>) {
+    loop {
+        let until = match *phase.borrow_and_update() {
+            Phase::Running => None,
+            Phase::Draining(until) => Some(until),
+        };
+        match until {
+            Some(until) => return tokio::time::sleep_until(until).await,
+            None if phase.changed().await.is_err() => return std::future::pending().await,
+            None => {}
+        }
+    }
+}
+
+/// Keeps to a limit of alerts in a span of time: so many at once, then as many as the time brings back.
+#[derive(Debug)]
+struct Pace {
+    limit: Option<RateLimit>,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Pace {
+    fn new(limit: Option<RateLimit>) -> Pace {
+        let tokens = limit.map_or(0.0, |limit| f64::from(limit.alerts));
+        Pace { limit, tokens, at: Instant::now() }
+    }
+
+    /// How long to wait before so many may be sent. More than the limit at once need only the limit.
+    fn wait(&mut self, alerts: usize) -> Option<Duration> {
+        let limit = self.limit?;
+        let most = f64::from(limit.alerts);
+        let now = Instant::now();
+        let gained = (now - self.at).as_secs_f64() / limit.per.0.as_secs_f64() * most;
+        (self.tokens, self.at) = ((self.tokens + gained).min(most), now);
+        let missing = (alerts as f64).min(most) - self.tokens;
+        (missing > 0.0).then(|| limit.per.0.mul_f64(missing / most))
+    }
+
+    fn sent(&mut self, alerts: u64) {
+        self.tokens -= alerts as f64;
+    }
+}

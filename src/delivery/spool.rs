@@ -1,0 +1,173 @@
+//! How far the outputs are behind, for those who wait for them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Entry;
+use crate::units::Size;
+
+/// What the log holds for one output.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    /// The output's name.
+    pub(crate) output: String,
+    limits: Limits,
+    /// Bytes and number of alerts that the output has not done with.
+    bytes: AtomicU64,
+    alerts: AtomicU64,
+    /// Every record up to this one is done with.
+    passed: AtomicU64,
+    /// An alert about its being full has been raised.
+    told: AtomicBool,
+}
+
+/// The section `spool`: what the log may hold for each output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map of `max_bytes` and `on_full`")]
+pub(crate) struct Limits {
+    /// Bytes of alerts that may wait for one output.
+    pub(crate) max_bytes: Size,
+    /// What happens when that is reached: `block` stops reading the inputs, `drop_oldest` gives up the oldest alerts, which
+    /// are counted.
+    pub(crate) on_full: OnFull,
+}
+
+/// What happens when a spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnFull {
+    /// Inputs are not read until there is room.
+    Block,
+    /// The oldest alerts are dropped, counted and told of.
+    DropOldest,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { max_bytes: Size(2 << 30), on_full: OnFull::Block }
+    }
+}
+
+impl Spool {
+    /// A spool in which so much waits already.
+    pub(crate) fn new(output: &str, limits: Limits, bytes: u64, alerts: u64, passed: u64) -> Arc<Spool> {
+        Arc::new(Spool {
+            output: output.to_owned(),
+            limits,
+            bytes: AtomicU64::new(bytes),
+            alerts: AtomicU64::new(alerts),
+            passed: AtomicU64::new(passed),
+            told: AtomicBool::new(false),
+        })
+    }
+
+    /// Alerts have come.
+    fn grown(&self, bytes: u64, alerts: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.alerts.fetch_add(alerts, Ordering::Relaxed);
+    }
+
+    /// The output has done with alerts, and with every record up to one.
+    pub(crate) fn done(&self, bytes: u64, alerts: u64, passed: u64) {
+        let less = |had: u64, by: u64| Some(had.saturating_sub(by));
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| less(had, bytes));
+        let _ = self.alerts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| less(had, alerts));
+        self.passed.fetch_max(passed, Ordering::Relaxed);
+    }
+
+    /// Every record up to this one is done with.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes and number of alerts that wait.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.alerts.load(Ordering::Relaxed))
+    }
+
+    /// True if the output is to give up its oldest alerts.
+    pub(crate) fn overflows(&self) -> bool {
+        self.limits.on_full == OnFull::DropOldest && self.waiting().0 > self.limits.max_bytes.0
+    }
+
+    fn is_full(&self) -> bool {
+        self.limits.on_full == OnFull::Block && self.waiting().0 >= self.limits.max_bytes.0
+    }
+
+    /// True, once, if nine tenths are full.
+    fn fills_up(&self) -> bool {
+        let nearly = self.waiting().0 >= self.limits.max_bytes.0 / 10 * 9;
+        if !nearly {
+            self.told.store(false, Ordering::Relaxed);
+        }
+        nearly && !self.told.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The spools of all outputs. Outputs may come and go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spools(Arc<RwLock<Vec<Arc<Spool>>>>);
+
+impl Spools {
+    fn each<T>(&self, of: impl FnOnce(&[Arc<Spool>]) -> T) -> T {
+        of(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts others in their place.
+    pub(crate) fn replace(&self, spools: Vec<Arc<Spool>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = spools;
+    }
+
+    /// True if the log may take more alerts.
+    pub(crate) fn have_room(&self) -> bool {
+        self.each(|spools| !spools.iter().any(|spool| spool.is_full()))
+    }
+
+    /// Alerts have been appended to the log.
+    pub(crate) fn grown(&self, alerts: &[Entry]) {
+        if !alerts.is_empty() {
+            let bytes = alerts.iter().map(|alert| alert.json.len() as u64).sum();
+            self.each(|spools| spools.iter().for_each(|spool| spool.grown(bytes, alerts.len() as u64)));
+        }
+    }
+
+    /// Every output has done with the records up to this one. `None` without outputs.
+    pub(crate) fn passed(&self) -> Option<u64> {
+        self.each(|spools| spools.iter().map(|spool| spool.passed()).min())
+    }
+
+    /// Outputs whose spools have become nearly full since the last call.
+    pub(crate) fn filling(&self) -> Vec<Arc<Spool>> {
+        self.each(|spools| spools.iter().filter(|spool| spool.fills_up()).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn check(on_full: OnFull, bytes: usize, room: bool, overflows: bool, tells: bool) {
+        let spool = Spool::new("out", Limits { max_bytes: Size(100), on_full }, 0, 0, 0);
+        let spools = Spools::default();
+        spools.replace(vec![Arc::clone(&spool)]);
+        spools.grown(&[Entry { uuid: Uuid::nil(), json: "x".repeat(bytes) }]);
+        assert_eq!((spools.have_room(), spool.overflows()), (room, overflows), "{bytes}");
+        assert_eq!((spools.filling().len(), spools.filling().len()), (usize::from(tells), 0));
+        spool.done(bytes as u64, 1, 7);
+        assert_eq!((spools.have_room(), spool.waiting(), spools.passed()), (true, (0, 0), Some(7)));
+    }
+
+    #[test]
+    fn a_full_spool_blocks_or_overflows() {
+        check(OnFull::Block, 50, true, false, false);
+        check(OnFull::Block, 90, true, false, true);
+        check(OnFull::Block, 100, false, false, true);
+        check(OnFull::DropOldest, 100, true, false, true);
+        check(OnFull::DropOldest, 101, true, true, true);
+    }
+}

@@ -1,0 +1,553 @@
+//! The one path of a live run: read, detect, make durable, acknowledge.
+//!
+//! Guarantees:
+//!
+//! - A batch's alerts, its steps and its input's position are appended to the log together; only then is it acknowledged.
+//! - While the log cannot be written, or the spool of an output is full, nothing is acknowledged and nothing more is read:
+//!   the channel from the sources fills up, and they wait.
+//! - An alert that the log has had lately is not appended again: input that comes twice causes no second alert.
+//! - No clock decides what is found. The clock says when positions are written although nothing was found.
+//!
+//! Stop is a value: the sources are told to stop, their ends of the channel close, and the lane has ended when it has handled
+//! what they left. Completion is the closed channel.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use detectors::correlate::{Correlator, Stats};
+use detectors::engine::{Emitted, Engine, Found, Worker};
+use detectors::event::time::Nanos;
+use detectors::integrity::{self, Incident};
+use detectors::level::Level;
+use detectors::tally::{Format, Tally};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::delivery::dead::{Dead, Rejected};
+use crate::delivery::log::{Log, RuleTag};
+use crate::delivery::spool::Spools;
+use crate::delivery::{Entry, Record};
+use crate::recent::Recent;
+use crate::server::{Heartbeat, Readiness};
+use crate::sink;
+use crate::source::{Batch, Delivery, Handled, Notice};
+use crate::stream::{Died, Stream};
+use crate::telemetry::Telemetry;
+use crate::text;
+
+/// Positions are written this often although nothing was found.
+const COMMIT: Duration = Duration::from_secs(5);
+/// Or after so many records.
+const COMMIT_RECORDS: u64 = 50_000;
+/// What is judged before it is made durable.
+const GATHER: usize = 1 << 20;
+/// The memory of the correlations' windows.
+const WINDOWS: usize = 24 << 20;
+/// How many records that are no events go to the dead letters from one batch; the rest is only counted.
+const DEAD_LETTERS: usize = 1_000;
+/// The first pause before another try to write the log.
+const SHORTEST: Duration = Duration::from_millis(20);
+/// The longest.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Alerts about the run itself are raised once in this time for each input or output and kind.
+const INCIDENTS: Duration = Duration::from_secs(60);
+
+/// What the lane is told by others than sources.
+pub(crate) enum Order {
+    /// Judge with other detectors from the next batch on.
+    Reload(Box<Judging>, oneshot::Sender<io::Result<()>>),
+    /// Raise an alert about the run.
+    Raise(Raised),
+}
+
+/// Something about the run that an operator must know.
+#[derive(Debug, Clone)]
+pub(crate) struct Raised {
+    /// `integrity/<what>`.
+    pub(crate) detector: &'static str,
+    /// The input or output.
+    pub(crate) of: String,
+    /// One sentence.
+    pub(crate) message: String,
+    /// What tells it from others of its kind.
+    pub(crate) identity: String,
+}
+
+/// How events are judged.
+pub(crate) struct Judging {
+    /// The detectors.
+    pub(crate) engine: Engine,
+    /// Alerts below this level are not forwarded.
+    pub(crate) min_level: Option<Level>,
+}
+
+/// What a lane works with.
+pub(crate) struct Parts {
+    /// What sources say.
+    pub(crate) deliveries: mpsc::Receiver<Delivery>,
+    /// What others say.
+    pub(crate) orders: mpsc::Receiver<Order>,
+    /// Set when no more time is to be spent on what cannot be made durable.
+    pub(crate) stop: watch::Receiver<bool>,
+    /// Where it all goes.
+    pub(crate) log: Log,
+    /// Where bad records go.
+    pub(crate) dead: Arc<Dead>,
+    /// How far the outputs are.
+    pub(crate) spools: Spools,
+    /// The uuids of the last alerts in the log.
+    pub(crate) recent: Recent,
+    /// Told the latest event time.
+    pub(crate) latest: watch::Sender<Nanos>,
+    /// Counters.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Touched as long as the lane turns.
+    pub(crate) heartbeat: Heartbeat,
+    /// Told what keeps the lane from its work.
+    pub(crate) readiness: Readiness,
+}
+
+/// The lane.
+pub(crate) struct Lane {
+    parts: Parts,
+    /// Streams on which a value has begun and not ended, or that are framed.
+    streams: HashMap<(Arc<str>, Arc<str>), Stream>,
+    /// Positions that are not yet in the log.
+    positions: BTreeMap<Arc<str>, String>,
+    /// Records since positions were written, and when that was.
+    since: u64,
+    committed: Instant,
+    /// The latest event time.
+    latest: Option<Nanos>,
+    /// When what was raised last, and how often it happened since.
+    raised: HashMap<(&'static str, String), (Instant, u64)>,
+    /// What the correlator has gone through, as it was told last.
+    stats: Stats,
+    /// Inputs that have not ended by themselves.
+    open: usize,
+}
+
+/// What a gathered stretch of input came to.
+#[derive(Default)]
+struct Yield {
+    emitted: Vec<Emitted>,
+    record: Record,
+    replies: Vec<(oneshot::Sender<Handled>, Handled)>,
+    rejected: Vec<Rejected>,
+    /// The room that the bytes take until what they caused is durable.
+    rooms: Vec<OwnedSemaphorePermit>,
+}
+
+/// Why something is appended to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Something was found.
+    Found,
+    /// Positions are due.
+    Due,
+    /// The run has something to say of itself.
+    Raised,
+}
+
+/// Why the lane stopped judging with an engine.
+enum Next {
+    Reload(Box<Judging>, oneshot::Sender<io::Result<()>>),
+    End,
+}
+
+impl Lane {
+    /// A lane for so many inputs.
+    pub(crate) fn new(parts: Parts, inputs: usize) -> Lane {
+        Lane {
+            parts,
+            streams: HashMap::new(),
+            positions: BTreeMap::new(),
+            since: 0,
+            committed: Instant::now(),
+            latest: None,
+            raised: HashMap::new(),
+            stats: Stats::default(),
+            open: inputs,
+        }
+    }
+
+    /// Works until the sources have gone. Returns the log, which outputs may still have to read.
+    pub(crate) async fn run(mut self, first: Judging) -> io::Result<Log> {
+        let mut judging = first;
+        loop {
+            let mut correlator = self.restored(&judging.engine)?;
+            self.stats = correlator.stats();
+            self.parts.telemetry.detectors(judging.engine.detectors());
+            self.parts.readiness.set(Readiness::DETECTORS, true);
+            match self.judge_with(&judging, &mut correlator).await {
+                Next::End => {
+                    self.end(&judging, &mut correlator).await;
+                    return Ok(self.parts.log);
+                }
+                Next::Reload(new, reply) => {
+                    let changed = self.changed(&new.engine);
+                    if changed.is_ok() {
+                        judging = *new;
+                    }
+                    // Whoever asked may have gone.
+                    let _ = reply.send(changed);
+                }
+            }
+        }
+    }
+
+    /// A correlator as it was: the steps in the log, without what they fired then.
+    fn restored(&self, engine: &Engine) -> io::Result<Correlator> {
+        let mut correlator = engine.correlator(WINDOWS);
+        let mut fired = Vec::new();
+        self.parts.log.steps(&mut |step| {
+            correlator.push(&step, &mut fired);
+            fired.clear();
+        })?;
+        Ok(correlator)
+    }
+
+    /// Begins a segment of the log for other detectors.
+    fn changed(&mut self, engine: &Engine) -> io::Result<()> {
+        self.parts.log.rules_changed(rule_tags(engine))
+    }
+
+    async fn judge_with(&mut self, judging: &Judging, correlator: &mut Correlator) -> Next {
+        let mut worker = judging.engine.worker().with_samples(DEAD_LETTERS);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut held = None;
+        loop {
+            let delivery = match held.take() {
+                Some(delivery) => delivery,
+                None => tokio::select! {
+                    biased;
+                    Some(order) = self.parts.orders.recv() => match order {
+                        Order::Reload(new, reply) => return Next::Reload(new, reply),
+                        Order::Raise(raised) => {
+                            self.raise(judging, raised).await;
+                            continue;
+                        }
+                    },
+                    _ = tick.tick() => {
+                        self.tick(judging, correlator).await;
+                        continue;
+                    }
+                    delivery = self.parts.deliveries.recv() => match delivery {
+                        Some(delivery) => delivery,
+                        None => return Next::End,
+                    },
+                },
+            };
+            match delivery {
+                Delivery::Batch(first) => held = self.batches(judging, correlator, &mut worker, first).await,
+                Delivery::Notice(notice) => self.notice(judging, &notice).await,
+                Delivery::End { input } => {
+                    tracing::info!(%input, "the input has ended");
+                    self.open = self.open.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Handles a batch and those that wait behind it. Returns what is no batch.
+    async fn batches(
+        &mut self,
+        judging: &Judging,
+        correlator: &mut Correlator,
+        worker: &mut Worker<'_>,
+        first: Batch,
+    ) -> Option<Delivery> {
+        let began = Instant::now();
+        let mut done = Yield::default();
+        let mut gathered = 0;
+        let mut next = Some(Delivery::Batch(first));
+        while let Some(Delivery::Batch(batch)) = next {
+            gathered += batch.bytes.len();
+            self.judge(judging, correlator, worker, batch, &mut done);
+            next = if gathered < GATHER { self.parts.deliveries.try_recv().ok() } else { None };
+        }
+        self.put_aside(judging, std::mem::take(&mut done.rejected)).await;
+        let due = self.since >= COMMIT_RECORDS || self.committed.elapsed() >= COMMIT;
+        if self.append(&mut done.record, if due { Why::Due } else { Why::Found }).await {
+            self.parts.telemetry.processed(began.elapsed());
+            for (reply, handled) in done.replies {
+                // A client that has gone sends it again, and it is known then.
+                let _ = reply.send(handled);
+            }
+        }
+        next
+    }
+
+    /// Judges a batch: alerts and steps go to the record, positions are remembered.
+    fn judge(
+        &mut self,
+        judging: &Judging,
+        correlator: &mut Correlator,
+        worker: &mut Worker<'_>,
+        mut batch: Batch,
+        done: &mut Yield,
+    ) {
+        let key = (Arc::clone(&batch.input), Arc::clone(&batch.stream));
+        let mut stream = self.streams.remove(&key).unwrap_or_default();
+        let mut died = Vec::new();
+        stream.judge(worker, &batch, &mut done.emitted, &mut died);
+        if !batch.last && stream.is_framed() {
+            self.streams.insert(key, stream);
+        }
+        worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
+        let tally = worker.take_tally();
+        self.since += tally.records();
+        self.latest = self.latest.max(latest(&tally));
+        let handled = self.account(judging, &batch, &tally, &died, done);
+        let mut alerts = Vec::new();
+        for emitted in done.emitted.drain(..) {
+            match emitted {
+                Emitted::Alert(found) => alerts.push(*found),
+                Emitted::Step(step) => {
+                    correlator.push(&step, &mut alerts);
+                    done.record.steps.push(step);
+                }
+            }
+        }
+        if let Some(latest) = self.latest {
+            correlator.advance(latest, &mut alerts);
+        }
+        for mut found in alerts {
+            if let Some(cluster) = &batch.cluster {
+                found.alert.cluster = Some(cluster.to_string());
+            }
+            self.keep(judging, &found, &mut done.record);
+        }
+        if let Some(position) = batch.position.take()
+            && !self.is_open(&batch.input)
+        {
+            self.positions.insert(Arc::clone(&batch.input), position);
+        }
+        done.rooms.extend(batch.room.take());
+        if let Some(reply) = batch.reply.take() {
+            done.replies.push((reply, handled));
+        }
+    }
+
+    fn is_open(&self, input: &Arc<str>) -> bool {
+        self.streams.iter().any(|((of, _), stream)| of == input && stream.is_open())
+    }
+
+    /// Puts an alert in the record unless it is not wanted or was there lately.
+    fn keep(&mut self, judging: &Judging, found: &Found, record: &mut Record) {
+        let alert = &found.alert;
+        let telemetry = &self.parts.telemetry;
+        if judging.min_level.is_some_and(|least| alert.level < least) {
+            return telemetry.suppressed("min_level", 1);
+        }
+        if !self.parts.recent.insert(alert.uuid) {
+            return telemetry.suppressed("duplicate", 1);
+        }
+        telemetry.alert(&alert.detector, alert.level);
+        record.alerts.push(Entry { uuid: alert.uuid, json: sink::native(alert) });
+    }
+
+    /// Counts what a batch held, and puts what is no event aside.
+    fn account(
+        &mut self,
+        judging: &Judging,
+        batch: &Batch,
+        tally: &Tally,
+        died: &[Died],
+        done: &mut Yield,
+    ) -> Handled {
+        let telemetry = &self.parts.telemetry;
+        for (format, records) in &tally.formats {
+            telemetry.records(&batch.input, format.name(), *records);
+        }
+        telemetry.bytes(&batch.input, batch.bytes.len() as u64);
+        telemetry.partial(&batch.input, tally.partial);
+        if let Some(latest) = latest(tally) {
+            telemetry.last_event(&batch.input, latest);
+        }
+        for (detector, events) in &tally.blind {
+            telemetry.blind(&judging.engine.detectors()[*detector as usize].name, *events);
+        }
+        let unrecognized = tally.formats.get(&Format::Unrecognized).copied().unwrap_or(0);
+        let bad = tally.bad + died.len() as u64 + unrecognized;
+        telemetry.bad(&batch.input, bad);
+        let part = |offset: u64, length: u64| {
+            let start = usize::try_from(offset.checked_sub(batch.offset)?).ok()?;
+            batch.bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+        };
+        let rejected = |offset, length, reason, sha256| Rejected {
+            input: batch.input.to_string(),
+            stream: batch.stream.to_string(),
+            offset,
+            length,
+            reason,
+            sha256,
+            bytes: part(offset, length).unwrap_or_default().to_vec(),
+        };
+        for sample in &tally.samples {
+            let reason = if sample.keys.is_empty() { "not an event" } else { "JSON that is no event" };
+            done.rejected.push(rejected(sample.offset, sample.length, reason, Some(sample.sha256.clone())));
+        }
+        for died in died {
+            done.rejected.push(rejected(died.offset, died.length, "internal error", None));
+        }
+        Handled { records: tally.records() - tally.bad - unrecognized, bad }
+    }
+
+    /// Writes records that are no events to the dead letters.
+    async fn put_aside(&mut self, judging: &Judging, rejected: Vec<Rejected>) {
+        let Some(first) = rejected.first() else { return };
+        let raised = Raised {
+            detector: "integrity/dead-letter",
+            of: first.input.clone(),
+            message: format!(
+                "{} at byte {}: {}; it is in the dead letters",
+                first.stream, first.offset, first.reason
+            ),
+            identity: format!("{}\0{}", first.stream, first.offset),
+        };
+        for one in &rejected {
+            self.parts.telemetry.input_dead_letter(&one.input);
+        }
+        let mut pause = SHORTEST;
+        while let Err(error) = self.parts.dead.reject_records(&rejected) {
+            self.parts.telemetry.durability_error("the dead letters", &error);
+            self.parts.heartbeat.touch();
+            tokio::select! {
+                _ = self.parts.stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
+            }
+        }
+        self.raise(judging, raised).await;
+    }
+
+    /// Makes a record durable, however long that takes. False if the run ends first. What the run says of itself needs no
+    /// room in the spools: it is little, and tells of the want.
+    async fn append(&mut self, record: &mut Record, why: Why) -> bool {
+        if why == Why::Due || !record.alerts.is_empty() || !record.steps.is_empty() {
+            let moved = std::mem::take(&mut self.positions);
+            record.positions = moved.into_iter().map(|(input, at)| (input.to_string(), at)).collect();
+            (self.since, self.committed) = (0, Instant::now());
+        }
+        let began = Instant::now();
+        let mut pause = SHORTEST;
+        while !self.try_append(record, why) {
+            self.parts.heartbeat.touch();
+            tokio::select! {
+                _ = self.parts.stop.wait_for(|stop| *stop) => return false,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
+            }
+        }
+        if pause > SHORTEST {
+            self.parts.telemetry.backpressure(began.elapsed());
+        }
+        self.parts.spools.grown(&record.alerts);
+        true
+    }
+
+    /// Appends a record if there is room for it and the disk takes it, and tells of what keeps it from that.
+    fn try_append(&mut self, record: &Record, why: Why) -> bool {
+        let Parts { log, spools, telemetry, readiness, .. } = &mut self.parts;
+        let room = why == Why::Raised || record.alerts.is_empty() || spools.have_room();
+        readiness.set(Readiness::SPOOL, room);
+        if !room {
+            return false;
+        }
+        let appended = log.append(record);
+        readiness.set(Readiness::DISK, appended.is_ok());
+        appended.inspect_err(|error| telemetry.durability_error("the log", error)).is_ok()
+    }
+
+    /// What is to be done now and then.
+    async fn tick(&mut self, judging: &Judging, correlator: &Correlator) {
+        self.parts.heartbeat.touch();
+        let now = correlator.stats();
+        self.parts.telemetry.correlation(&self.stats, &now);
+        self.stats = now;
+        self.parts.telemetry.steps_dropped(self.parts.log.dropped_steps());
+        self.parts.telemetry.dead_letters_fallen(self.parts.dead.fallen());
+        for spool in self.parts.spools.filling() {
+            let raised = Raised {
+                detector: "integrity/spool-full",
+                of: spool.output.clone(),
+                message: format!(
+                    "the spool of {} is nearly full: its receiver does not take alerts",
+                    spool.output
+                ),
+                identity: format!("{}\0{}", spool.output, spool.passed()),
+            };
+            self.raise(judging, raised).await;
+        }
+        if self.committed.elapsed() >= COMMIT && !self.positions.is_empty() {
+            self.append(&mut Record::default(), Why::Due).await;
+        }
+        if let Some(latest) = self.latest {
+            self.parts.log.set_clock(latest);
+            self.parts.latest.send_if_modified(|known| std::mem::replace(known, latest) != latest);
+        }
+        let passed = self.parts.spools.passed();
+        if let Some(error) = passed.and_then(|passed| self.parts.log.pass(passed).err()) {
+            self.parts.telemetry.durability_error("removing old segments of the log", &error);
+        }
+    }
+
+    async fn notice(&mut self, judging: &Judging, notice: &Notice) {
+        self.parts.telemetry.notice(notice);
+        let raised = Raised {
+            detector: notice.what.detector(),
+            of: notice.input.to_string(),
+            message: notice.message.clone(),
+            identity: notice.identity.clone(),
+        };
+        self.raise(judging, raised).await;
+    }
+
+    /// Raises an alert about the run, unless one of its kind was raised a moment ago.
+    async fn raise(&mut self, judging: &Judging, raised: Raised) {
+        let key = (raised.detector, raised.of.clone());
+        let again = self.raised.entry(key).or_insert((Instant::now(), 0));
+        again.1 += 1;
+        if again.1 > 1 && again.0.elapsed() < INCIDENTS {
+            return self.parts.telemetry.suppressed("rate_limit", 1);
+        }
+        let times = std::mem::replace(again, (Instant::now(), 1)).1.to_string();
+        let incident = Incident {
+            detector: raised.detector,
+            message: &raised.message,
+            facts: &[("of", &raised.of), ("times", &times)],
+            identity: &raised.identity,
+            time: text::now(),
+        };
+        let Some(found) = integrity::incident(&judging.engine, &incident) else { return };
+        let mut record = Record::default();
+        self.keep(judging, &found, &mut record);
+        self.append(&mut record, Why::Raised).await;
+    }
+
+    /// Ends the run: if the inputs ended by themselves, what waits for more is judged on what has come.
+    async fn end(&mut self, judging: &Judging, correlator: &mut Correlator) {
+        let mut record = Record::default();
+        if self.open == 0 {
+            let mut found = Vec::new();
+            correlator.finish(&mut found);
+            for found in &found {
+                self.keep(judging, found, &mut record);
+            }
+        }
+        self.append(&mut record, Why::Due).await;
+    }
+}
+
+/// What tells the log which correlations its steps belong to, and for how long they matter.
+pub(crate) fn rule_tags(engine: &Engine) -> Vec<RuleTag> {
+    let tags = engine.correlations().zip(engine.look_back());
+    tags.map(|(tag, reach)| RuleTag { name: tag.name, logic: tag.logic, reach }).collect()
+}
+
+/// The latest event time of a batch.
+fn latest(tally: &Tally) -> Option<Nanos> {
+    tally.minutes.last_key_value().map(|(_, (_, last))| *last)
+}

@@ -1,0 +1,203 @@
+//! What a live run is told: the sections of the configuration that `replay` does not read, and the flags that stand for them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::cli;
+use crate::config::explained;
+use crate::delivery::spool::Limits;
+use crate::server::Server;
+use crate::sink::Output;
+use crate::source::http::HttpConfig;
+use crate::source::{file, stdin};
+use crate::units::Span;
+
+/// Where positions, windows and alerts are kept.
+pub(crate) const STATE_DIR: &str = "/var/lib/lapwing";
+
+/// Where events come from.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase", expecting = "a map with the `type` of the input")]
+pub(crate) enum Input {
+    /// Files that are written to: the API server's audit log, Falco's file output.
+    File(file::Config),
+    /// Standard input, to its end.
+    Stdin(stdin::Config),
+    /// A listener: the API server's audit webhook, log shippers, Falco, falcosidekick.
+    Http(HttpConfig),
+}
+
+/// The sections of a configuration file that are about a live run.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map of settings")]
+pub(crate) struct Live {
+    /// Where positions, windows and alerts are kept over a restart. One process at a time uses it.
+    pub(crate) state_dir: PathBuf,
+    /// Where events come from.
+    pub(crate) inputs: Vec<Input>,
+    /// Where alerts go. Without any, they go to standard output.
+    pub(crate) outputs: Vec<Output>,
+    /// What may wait for an output that is down.
+    pub(crate) spool: Limits,
+    /// The listener for health, readiness and metrics.
+    pub(crate) server: Server,
+    /// How long outputs have to deliver what is left when the run is asked to end.
+    pub(crate) shutdown_grace: Span,
+    #[serde(rename = "cluster")]
+    #[schemars(skip)]
+    _cluster: Ignored,
+    #[serde(rename = "detectors")]
+    #[schemars(skip)]
+    _detectors: Ignored,
+    #[serde(rename = "lists")]
+    #[schemars(skip)]
+    _lists: Ignored,
+    #[serde(rename = "redact")]
+    #[schemars(skip)]
+    _redact: Ignored,
+}
+
+/// A section that [`crate::config::Config`] reads.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Ignored;
+
+impl<'de> Deserialize<'de> for Ignored {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Ignored, D::Error> {
+        IgnoredAny::deserialize(from).map(|_| Ignored)
+    }
+}
+
+impl Default for Live {
+    fn default() -> Live {
+        Live {
+            state_dir: PathBuf::from(STATE_DIR),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            spool: Limits::default(),
+            server: Server::default(),
+            shutdown_grace: Span(std::time::Duration::from_secs(20)),
+            _cluster: Ignored,
+            _detectors: Ignored,
+            _lists: Ignored,
+            _redact: Ignored,
+        }
+    }
+}
+
+impl Input {
+    /// The name, given or by default.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Input::File(file) => file.name().to_owned(),
+            Input::Stdin(stdin) => stdin.name.clone(),
+            Input::Http(http) => http.name.clone(),
+        }
+    }
+}
+
+impl Input {
+    /// One line for a person.
+    pub(crate) fn describe(&self) -> String {
+        let name = self.name();
+        match self {
+            Input::File(file) => {
+                let paths: Vec<&str> = file.paths.iter().map(|path| path.0.as_str()).collect();
+                format!("{name}: file {}", paths.join(", "))
+            }
+            Input::Stdin(_) => format!("{name}: standard input"),
+            Input::Http(http) => format!("{name}: http {}{}", http.listen.0, http.path),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Input::File(file) => file.check(),
+            Input::Stdin(_) => Ok(()),
+            Input::Http(http) => http.check().map(|_| ()),
+        }
+    }
+}
+
+impl Live {
+    /// What the configuration file and the flags say together: flags add inputs and outputs, and replace single values.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what to write instead.
+    pub(crate) fn read(typed: &cli::Run) -> Result<Live> {
+        let mut live = match &typed.config {
+            Some(path) => Live::load(path)?,
+            None => Live::default(),
+        };
+        for path in &typed.file {
+            live.inputs.push(if path == "-" {
+                Input::Stdin(stdin::Config::default())
+            } else {
+                Input::File(file::Config { from: typed.from.into(), ..file::Config::of(path) })
+            });
+        }
+        for address in &typed.listen {
+            let name = format!("http-{address}");
+            live.inputs.push(Input::Http(HttpConfig {
+                insecure: typed.insecure,
+                ..HttpConfig::new(&name, address)
+            }));
+        }
+        for (nth, url) in typed.forward.iter().enumerate() {
+            live.outputs.push(Output::forward(url, nth)?);
+        }
+        if let Some(directory) = &typed.state_dir {
+            live.state_dir.clone_from(directory);
+        }
+        if live.outputs.is_empty() || typed.stdout {
+            live.outputs.push(Output::stdout());
+        }
+        live.check()?;
+        Ok(live)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what is not understood: where, and what was probably meant.
+    pub(crate) fn load(path: &Path) -> Result<Live> {
+        let yaml =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.display().to_string();
+        yaml_serde::from_str(&yaml).map_err(|error| anyhow!(explained(&name, &error)))
+    }
+
+    /// What is wrong with it as a whole.
+    ///
+    /// # Errors
+    /// What, and what to write instead.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.inputs.is_empty() {
+            bail!("no input is named: use --file PATH, --listen ADDRESS or `inputs` in a configuration file");
+        }
+        unique("inputs", self.inputs.iter().map(Input::name))?;
+        unique("outputs", self.outputs.iter().map(Output::name))?;
+        self.inputs.iter().try_for_each(Input::check)?;
+        let stdin = |input: &&Input| matches!(input, Input::Stdin(_));
+        if self.inputs.iter().filter(stdin).count() > 1 {
+            bail!("standard input can be read by one input only");
+        }
+        if self.outputs.iter().filter(|output| matches!(output, Output::Stdout(_))).count() > 1 {
+            bail!("standard output can be written by one output only");
+        }
+        Ok(())
+    }
+}
+
+fn unique(section: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        if !seen.insert(name.clone()) {
+            bail!("{section}: two are called `{name}`: give each a `name` of its own");
+        }
+    }
+    Ok(())
+}

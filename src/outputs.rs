@@ -1,0 +1,186 @@
+//! The outputs of a live run: a courier each, started, changed and ended in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use detectors::event::time::Nanos;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::delivery::courier::{Courier, Phase, Wish};
+use crate::delivery::cursor::Cursor;
+use crate::delivery::dead::Dead;
+use crate::delivery::fs::Fs;
+use crate::delivery::group::Groups;
+use crate::delivery::log::{Damage, Reader, Tail};
+use crate::delivery::spool::{Limits, Spool, Spools};
+use crate::lane::{Order, Raised};
+use crate::sink::{Output, Transport};
+use crate::telemetry::Telemetry;
+
+/// What all couriers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// Where cursors lie.
+    pub(crate) fs: Arc<dyn Fs>,
+    /// The log's end.
+    pub(crate) tail: Tail,
+    /// Where alerts go that nobody will ever accept.
+    pub(crate) dead: Arc<Dead>,
+    /// Counters.
+    pub(crate) telemetry: Arc<Telemetry>,
+    /// Where alerts about the run go.
+    pub(crate) raise: mpsc::Sender<Order>,
+    /// The latest event time.
+    pub(crate) latest: watch::Receiver<Nanos>,
+    /// True if the log is still there at the next start.
+    pub(crate) durable: bool,
+    /// What may wait for an output.
+    pub(crate) limits: Limits,
+}
+
+/// A courier at work.
+#[derive(Debug)]
+struct Running {
+    output: Output,
+    spool: Arc<Spool>,
+    wishes: mpsc::Sender<Wish>,
+    task: JoinHandle<()>,
+}
+
+/// All outputs.
+#[derive(Debug)]
+pub(crate) struct Outputs {
+    shared: Shared,
+    spools: Spools,
+    phase: watch::Sender<Phase>,
+    running: Vec<Running>,
+}
+
+impl Outputs {
+    /// No outputs yet.
+    pub(crate) fn new(shared: Shared, spools: Spools) -> Outputs {
+        Outputs { shared, spools, phase: watch::Sender::new(Phase::Running), running: Vec::new() }
+    }
+
+    /// Builds the transports of outputs, so that what is wrong with one is known before anything is changed.
+    ///
+    /// # Errors
+    /// One of them cannot be: which, and why.
+    pub(crate) fn build(outputs: &[Output]) -> Result<Vec<(Output, Transport)>> {
+        outputs.iter().map(|output| Ok((output.clone(), Transport::new(output)?))).collect()
+    }
+
+    /// Puts these outputs in the place of those that run. Those that are the same go on undisturbed; one that is changed goes
+    /// on from where it was; a new one begins with what comes from now on.
+    ///
+    /// # Errors
+    /// A cursor can be neither read nor begun.
+    pub(crate) async fn replace(&mut self, wanted: Vec<(Output, Transport)>) -> Result<()> {
+        let mut old: HashMap<String, Running> =
+            self.running.drain(..).map(|running| (running.output.name(), running)).collect();
+        for (output, transport) in wanted {
+            match old.remove(&output.name()) {
+                Some(same) if same.output == output => self.running.push(same),
+                changed => {
+                    if let Some(changed) = changed {
+                        retire(changed).await;
+                    }
+                    let running = self.start(output, transport);
+                    self.running.push(running);
+                }
+            }
+        }
+        for (name, gone) in old {
+            retire(gone).await;
+            Cursor::remove(&*self.shared.fs, &name).with_context(|| format!("the cursor of {name}"))?;
+        }
+        self.spools.replace(self.running.iter().map(|running| Arc::clone(&running.spool)).collect());
+        Ok(())
+    }
+
+    fn start(&self, output: Output, transport: Transport) -> Running {
+        let name = output.name();
+        let shared = self.shared.clone();
+        let (cursor, damage) = Cursor::open(Arc::clone(&shared.fs), &name, &shared.tail);
+        if let Some(damage) = damage {
+            // The lane may not be there yet; the channel holds what the first outputs say.
+            let _ = shared.raise.try_send(Order::Raise(damaged(&damage)));
+        }
+        let reader = Reader::new(shared.tail.clone(), cursor.place());
+        let (bytes, alerts) = waiting(Reader::new(shared.tail.clone(), cursor.place()));
+        let spool = Spool::new(&name, shared.limits, bytes, alerts, cursor.place().consumed());
+        shared.telemetry.output_opened(&name, shared.limits.max_bytes.0);
+        let common = output.common();
+        let span = common.repeat_after.map(|span| span.0.as_nanos() as Nanos);
+        let groups = span.map(|span| Groups::open(Arc::clone(&shared.fs), &name, span));
+        let (wishes, heard) = mpsc::channel(4);
+        let courier = Courier {
+            common,
+            name,
+            transport,
+            reader,
+            cursor,
+            groups,
+            spool: Arc::clone(&spool),
+            dead: shared.dead,
+            telemetry: shared.telemetry,
+            raise: shared.raise,
+            latest: shared.latest,
+            wishes: heard,
+            phase: self.phase.subscribe(),
+            durable: shared.durable,
+        };
+        Running { output, spool, wishes, task: tokio::spawn(courier.run()) }
+    }
+
+    /// Asks all outputs to open their files anew.
+    pub(crate) fn reopen(&self) {
+        for running in &self.running {
+            // One that has not yet come to the last wish will open its files all the same.
+            let _ = running.wishes.try_send(Wish::Reopen);
+        }
+    }
+
+    /// Lets the outputs deliver what is left, until then at the latest. Returns how many alerts remain undelivered.
+    pub(crate) async fn drain(self, until: Instant) -> u64 {
+        self.phase.send_replace(Phase::Draining(until));
+        let mut left = 0;
+        for running in self.running {
+            // A courier that panicked has left what it had in the log.
+            let _ = running.task.await;
+            left += running.spool.waiting().1;
+        }
+        left
+    }
+}
+
+/// What is said of own files that could not be read.
+pub(crate) fn damaged(damage: &Damage) -> Raised {
+    let lost = damage.lost.map_or_else(String::new, |lost| format!("; {lost} records are lost"));
+    Raised {
+        detector: "integrity/state-damaged",
+        of: "state_dir".to_owned(),
+        message: format!("{}: {}{lost}", damage.place, damage.what),
+        identity: format!("{}\0{}", damage.place, damage.what),
+    }
+}
+
+/// Bytes and number of the alerts that are to be read.
+fn waiting(mut reader: Reader) -> (u64, u64) {
+    let (mut bytes, mut alerts) = (0, 0);
+    // What cannot be read now is not counted; the courier will say so.
+    while let Ok(Some(chunk)) = reader.next() {
+        bytes += chunk.entries.iter().map(|entry| entry.json.len() as u64).sum::<u64>();
+        alerts += chunk.entries.len() as u64;
+    }
+    (bytes, alerts)
+}
+
+/// Ends a courier and waits for it.
+async fn retire(running: Running) {
+    let _ = running.wishes.send(Wish::Retire).await;
+    let _ = running.task.await;
+}

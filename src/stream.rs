@@ -1,0 +1,155 @@
+//! The bytes of one live stream, as they come, to records: JSON lines the fast way, anything else through the framer.
+//!
+//! Guarantees: what is judged does not depend on how the stream is cut into batches; a record on which the judge dies is
+//! counted and passed over, and its neighbours are judged.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use detectors::engine::{Emitted, Origin, Worker};
+use detectors::event::frame::Framer;
+use memchr::{memchr, memrchr};
+
+use crate::source::Batch;
+
+/// Where a stream stands between two batches.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    /// What is not JSON lines is framed, from the place on where it stops being that.
+    framer: Option<Framer>,
+    /// Offset of the byte that is expected next, while it is framed.
+    next: u64,
+}
+
+/// A record on which the judge died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Died {
+    /// Where it begins in the stream.
+    pub(crate) offset: u64,
+    /// Its length, or that of what was left of the batch.
+    pub(crate) length: u64,
+}
+
+impl Stream {
+    /// True if a record has begun and not ended: a restart has to read it again from its beginning.
+    pub(crate) fn is_open(&self) -> bool {
+        self.framer.as_ref().is_some_and(|framer| !framer.is_idle())
+    }
+
+    /// True if the stream is framed, so that it must be remembered.
+    pub(crate) fn is_framed(&self) -> bool {
+        self.framer.is_some()
+    }
+
+    /// Judges the next bytes of the stream.
+    pub(crate) fn judge(
+        &mut self,
+        worker: &mut Worker<'_>,
+        batch: &Batch,
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) {
+        if self.framer.is_some() && self.next != batch.offset {
+            self.finish(worker, batch, out, died); // a hole was skipped: what was open will not go on
+        }
+        self.next = batch.offset + batch.bytes.len() as u64;
+        let bytes = &batch.bytes[..];
+        // A line that does not end in this batch is not judged as one.
+        let lines = if batch.last { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
+        let mut at = 0;
+        while at < bytes.len() {
+            at += if self.framer.is_some() {
+                self.frame(worker, batch, at, out, died)
+            } else if at < lines {
+                self.lines(worker, batch, at..lines, out, died)
+            } else {
+                self.framer = Some(Framer::new(batch.offset + at as u64).until_lines_after(0));
+                0
+            };
+        }
+        if batch.last {
+            self.finish(worker, batch, out, died);
+        }
+    }
+
+    /// Judges what is open as a fragment.
+    fn finish(
+        &mut self,
+        worker: &mut Worker<'_>,
+        batch: &Batch,
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) {
+        let Some(mut framer) = self.framer.take() else { return };
+        framer.finish(&mut |frame| {
+            let emitted = out.len();
+            let whole = AssertUnwindSafe(|| worker.record(&batch.stream, frame, out));
+            if catch_unwind(whole).is_err() {
+                out.truncate(emitted);
+                died.push(Died { offset: frame.offset, length: frame.bytes.len() as u64 });
+            }
+        });
+    }
+
+    /// Judges lines until they end or are none any more. Returns how many bytes that were.
+    fn lines(
+        &mut self,
+        worker: &mut Worker<'_>,
+        batch: &Batch,
+        range: std::ops::Range<usize>,
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) -> usize {
+        let origin = |at: usize| Origin { input: &batch.stream, offset: batch.offset + at as u64 };
+        let (start, emitted) = (range.start, out.len());
+        let all = &batch.bytes[range.clone()];
+        let stop = match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))) {
+            Ok(stop) => stop,
+            Err(_) => {
+                out.truncate(emitted);
+                let (mut at, mut stop) = (0, None);
+                while at < all.len() && stop.is_none() {
+                    let end = memchr(b'\n', &all[at..]).map_or(all.len(), |newline| at + newline + 1);
+                    let one = &all[at..end];
+                    match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start + at), one, out))) {
+                        Ok(leaves) => stop = leaves.map(|leaves| at + leaves),
+                        Err(_) => {
+                            died.push(Died { offset: origin(start + at).offset, length: one.len() as u64 });
+                        }
+                    }
+                    at = end;
+                }
+                stop
+            }
+        };
+        if let Some(stop) = stop {
+            let from = origin(start + stop).offset;
+            self.framer = Some(Framer::new(from).until_lines_after(from));
+        }
+        stop.unwrap_or(all.len())
+    }
+
+    /// Frames until the stream is JSON lines again. Returns how many bytes that were.
+    fn frame(
+        &mut self,
+        worker: &mut Worker<'_>,
+        batch: &Batch,
+        at: usize,
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) -> usize {
+        let Some(framer) = &mut self.framer else { return 0 };
+        let rest = &batch.bytes[at..];
+        let settled = framer.feed(rest, &mut |frame| {
+            let emitted = out.len();
+            let whole = AssertUnwindSafe(|| worker.record(&batch.stream, frame, out));
+            if catch_unwind(whole).is_err() {
+                out.truncate(emitted);
+                died.push(Died { offset: frame.offset, length: frame.bytes.len() as u64 });
+            }
+        });
+        if settled.is_some() {
+            self.framer = None;
+        }
+        settled.unwrap_or(rest.len())
+    }
+}
