@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use detectors::correlate::{Correlator, Stats};
 use detectors::engine::{Emitted, Engine, Found, Worker};
-use detectors::event::time::Nanos;
+use detectors::event::time::{self, Nanos};
 use detectors::integrity::{self, Incident};
 use detectors::level::Level;
 use detectors::tally::{Format, Tally};
@@ -29,10 +29,11 @@ use crate::delivery::dead::{Dead, Rejected};
 use crate::delivery::log::{Log, RuleTag};
 use crate::delivery::spool::Spools;
 use crate::delivery::{Entry, Record};
+use crate::pulse::Pulse;
 use crate::recent::Recent;
 use crate::server::{Heartbeat, Readiness};
 use crate::sink;
-use crate::source::{Batch, Delivery, Handled, Notice};
+use crate::source::{Batch, Delivery, Handled, Notice, What};
 use crate::stream::{Died, Stream};
 use crate::telemetry::Telemetry;
 use crate::text;
@@ -125,6 +126,8 @@ pub(crate) struct Lane {
     raised: HashMap<(&'static str, String), (Instant, u64)>,
     /// What the correlator has gone through, as it was told last.
     stats: Stats,
+    /// When something came of each input.
+    pulses: HashMap<Arc<str>, Pulse>,
     /// Inputs that have not ended by themselves.
     open: usize,
 }
@@ -169,6 +172,7 @@ impl Lane {
             latest: None,
             raised: HashMap::new(),
             stats: Stats::default(),
+            pulses: HashMap::new(),
             open: inputs,
         }
     }
@@ -176,8 +180,8 @@ impl Lane {
     /// Works until the sources have gone. Returns the log, which outputs may still have to read.
     pub(crate) async fn run(mut self, first: Judging) -> io::Result<Log> {
         let mut judging = first;
+        let mut correlator = self.restored(&judging.engine)?;
         loop {
-            let mut correlator = self.restored(&judging.engine)?;
             self.stats = correlator.stats();
             self.parts.telemetry.detectors(judging.engine.detectors());
             self.parts.readiness.set(Readiness::DETECTORS, true);
@@ -186,13 +190,19 @@ impl Lane {
                     self.end(&judging, &mut correlator).await;
                     return Ok(self.parts.log);
                 }
+                // Whoever asked has given up waiting, and goes on with what was before.
+                Next::Reload(_, reply) if reply.is_closed() => {}
                 Next::Reload(new, reply) => {
-                    let changed = self.changed(&new.engine);
-                    if changed.is_ok() {
-                        judging = *new;
-                    }
+                    let changed = self.changed(&new.engine).and_then(|()| self.restored(&new.engine));
+                    let result = match changed {
+                        Ok(restored) => {
+                            (judging, correlator) = (*new, restored);
+                            Ok(())
+                        }
+                        Err(error) => self.changed(&judging.engine).and(Err(error)),
+                    };
                     // Whoever asked may have gone.
-                    let _ = reply.send(changed);
+                    let _ = reply.send(result);
                 }
             }
         }
@@ -246,6 +256,7 @@ impl Lane {
                 Delivery::Notice(notice) => self.notice(judging, &notice).await,
                 Delivery::End { input } => {
                     tracing::info!(%input, "the input has ended");
+                    self.pulses.remove(&input);
                     self.open = self.open.saturating_sub(1);
                 }
             }
@@ -269,7 +280,7 @@ impl Lane {
             self.judge(judging, correlator, worker, batch, &mut done);
             next = if gathered < GATHER { self.parts.deliveries.try_recv().ok() } else { None };
         }
-        self.put_aside(judging, std::mem::take(&mut done.rejected)).await;
+        let put_aside = self.put_aside(std::mem::take(&mut done.rejected)).await;
         let due = self.since >= COMMIT_RECORDS || self.committed.elapsed() >= COMMIT;
         if self.append(&mut done.record, if due { Why::Due } else { Why::Found }).await {
             self.parts.telemetry.processed(began.elapsed());
@@ -277,6 +288,9 @@ impl Lane {
                 // A client that has gone sends it again, and it is known then.
                 let _ = reply.send(handled);
             }
+        }
+        if let Some(raised) = put_aside {
+            self.raise(judging, raised).await;
         }
         next
     }
@@ -300,6 +314,10 @@ impl Lane {
         worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
         let tally = worker.take_tally();
         self.since += tally.records();
+        if tally.records() > 0 {
+            let now = Instant::now();
+            self.pulses.entry(Arc::clone(&batch.input)).or_insert_with(|| Pulse::new(now)).beat(now);
+        }
         self.latest = self.latest.max(latest(&tally));
         let handled = self.account(judging, &batch, &tally, &died, done);
         let mut alerts = Vec::new();
@@ -397,9 +415,9 @@ impl Lane {
         Handled { records: tally.records() - tally.bad - unrecognized, bad }
     }
 
-    /// Writes records that are no events to the dead letters.
-    async fn put_aside(&mut self, judging: &Judging, rejected: Vec<Rejected>) {
-        let Some(first) = rejected.first() else { return };
+    /// Writes records that are no events to the dead letters. Returns what is to be said of it.
+    async fn put_aside(&mut self, rejected: Vec<Rejected>) -> Option<Raised> {
+        let first = rejected.first()?;
         let raised = Raised {
             detector: "integrity/dead-letter",
             of: first.input.clone(),
@@ -417,17 +435,19 @@ impl Lane {
             self.parts.telemetry.durability_error("the dead letters", &error);
             self.parts.heartbeat.touch();
             tokio::select! {
-                _ = self.parts.stop.wait_for(|stop| *stop) => return,
+                _ = self.parts.stop.wait_for(|stop| *stop) => return None,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
             }
         }
-        self.raise(judging, raised).await;
+        Some(raised)
     }
 
     /// Makes a record durable, however long that takes. False if the run ends first. What the run says of itself needs no
     /// room in the spools: it is little, and tells of the want.
     async fn append(&mut self, record: &mut Record, why: Why) -> bool {
-        if why == Why::Due || !record.alerts.is_empty() || !record.steps.is_empty() {
+        let found = !record.alerts.is_empty() || !record.steps.is_empty();
+        // What is raised says nothing of how far the inputs are handled.
+        if why == Why::Due || why == Why::Found && found {
             let moved = std::mem::take(&mut self.positions);
             record.positions = moved.into_iter().map(|(input, at)| (input.to_string(), at)).collect();
             (self.since, self.committed) = (0, Instant::now());
@@ -469,6 +489,9 @@ impl Lane {
         self.stats = now;
         self.parts.telemetry.steps_dropped(self.parts.log.dropped_steps());
         self.parts.telemetry.dead_letters_fallen(self.parts.dead.fallen());
+        for notice in self.silences() {
+            self.notice(judging, &notice).await;
+        }
         for spool in self.parts.spools.filling() {
             let raised = Raised {
                 detector: "integrity/spool-full",
@@ -492,6 +515,24 @@ impl Lane {
         if let Some(error) = passed.and_then(|passed| self.parts.log.pass(passed).err()) {
             self.parts.telemetry.durability_error("removing old segments of the log", &error);
         }
+    }
+
+    /// Inputs that have fallen silent.
+    fn silences(&mut self) -> Vec<Notice> {
+        let (now, latest) = (Instant::now(), self.latest.unwrap_or_default());
+        let silent = self.pulses.iter_mut().filter_map(|(input, pulse)| {
+            let minutes = pulse.silence(now)?.as_secs() / 60;
+            Some(Notice {
+                input: Arc::clone(input),
+                what: What::Silent,
+                message: format!(
+                    "nothing has come of {input} for {minutes} minutes, much longer than ever before; the last event is of {}",
+                    time::format(latest)
+                ),
+                identity: format!("{input}\0{latest}"),
+            })
+        });
+        silent.collect()
     }
 
     async fn notice(&mut self, judging: &Judging, notice: &Notice) {

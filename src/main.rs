@@ -15,6 +15,7 @@ mod interrupt;
 mod lane;
 mod live;
 mod outputs;
+mod pulse;
 mod recent;
 mod replay;
 mod rules;

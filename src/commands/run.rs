@@ -38,6 +38,8 @@ const STATELESS: u64 = 64 << 20;
 /// How large the file of dead letters may become.
 const DEAD_LETTERS: u64 = 256 << 20;
 
+/// How long a reload waits for the lane. Signals wait as long.
+const RELOAD: Duration = Duration::from_secs(5);
 /// How often the files of the configuration are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -390,8 +392,10 @@ impl Run {
             tokio::task::spawn_blocking(move || judging(&typed)).await?.map_err(|failure| failure.error)?;
         let detectors = judging.engine.detectors().len();
         let (reply, done) = oneshot::channel();
-        self.orders.send(Order::Reload(Box::new(judging), reply)).await.context("the run is ending")?;
-        done.await.context("the run is ending")?.context("the log cannot be written")?;
+        self.orders.try_send(Order::Reload(Box::new(judging), reply)).context("the run is busy or ending")?;
+        let busy = "the run is too busy to take it: the spool of an output is full, or the disk refuses";
+        let done = tokio::time::timeout(RELOAD, done).await.context(busy)?;
+        done.context("the run is ending")?.context("the log cannot be written")?;
         self.outputs.replace(built).await?;
         self.live = live;
         Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))
