@@ -237,6 +237,12 @@ pub(crate) enum ConfigCommand {
         #[arg(value_name = "FILE", default_value = "/etc/lapwing/lapwing.yaml")]
         file: PathBuf,
     },
+    /// Print the configuration that is in force: what the file says, and the defaults. Secrets are not shown
+    Show {
+        /// The file
+        #[arg(value_name = "FILE", default_value = "/etc/lapwing/lapwing.yaml")]
+        file: PathBuf,
+    },
     /// Print the JSON Schema of configuration files
     Schema,
 }

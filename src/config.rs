@@ -8,14 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use detectors::event::time::Nanos;
+use detectors::event::time::{self, Nanos};
 use detectors::level::Level;
 use detectors::names;
 use detectors::redact::paths::Hidden;
 use detectors::settings::parse_network;
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny};
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
 
 use crate::sink::level_schema;
 use crate::text;
@@ -26,7 +27,7 @@ const NETWORKS: [&str; 3] = ["trusted_proxies", "known_cidrs", "threat_intel"];
 const LISTS: [&str; 5] = ["trusted_proxies", "known_cidrs", "threat_intel", "gitops", "platform_namespaces"];
 
 /// What a configuration file says.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Config {
     /// The cluster's name.
@@ -36,22 +37,22 @@ pub(crate) struct Config {
     /// Lists of values that detectors use, by name.
     #[schemars(with = "BTreeMap<String, Vec<serde_json::Value>>")]
     pub(crate) lists: BTreeMap<String, Vec<Scalar>>,
-    #[serde(rename = "state_dir")]
+    #[serde(rename = "state_dir", skip_serializing)]
     #[schemars(skip)]
     _state_dir: Option<IgnoredAny>,
-    #[serde(rename = "inputs")]
+    #[serde(rename = "inputs", skip_serializing)]
     #[schemars(skip)]
     _inputs: Option<IgnoredAny>,
-    #[serde(rename = "outputs")]
+    #[serde(rename = "outputs", skip_serializing)]
     #[schemars(skip)]
     _outputs: Option<IgnoredAny>,
-    #[serde(rename = "spool")]
+    #[serde(rename = "spool", skip_serializing)]
     #[schemars(skip)]
     _spool: Option<IgnoredAny>,
-    #[serde(rename = "server")]
+    #[serde(rename = "server", skip_serializing)]
     #[schemars(skip)]
     _server: Option<IgnoredAny>,
-    #[serde(rename = "shutdown_grace")]
+    #[serde(rename = "shutdown_grace", skip_serializing)]
     #[schemars(skip)]
     _shutdown_grace: Option<IgnoredAny>,
     /// What no alert shows.
@@ -59,7 +60,7 @@ pub(crate) struct Config {
 }
 
 /// The section `redact`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Redact {
     /// Paths into events.
@@ -67,7 +68,7 @@ pub(crate) struct Redact {
 }
 
 /// The section `detectors`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Detectors {
     /// Files and folders of rules; relative ones are below the folder of the configuration file.
@@ -84,7 +85,7 @@ pub(crate) struct Detectors {
 }
 
 /// Events that are no alerts although a detector matches them.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `detector` and `when`")]
 pub(crate) struct Exception {
     /// A glob over detector names.
@@ -93,16 +94,21 @@ pub(crate) struct Exception {
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub(crate) when: yaml_serde::Value,
     /// Why; for whoever reads the file next.
-    #[serde(rename = "reason")]
+    #[serde(rename = "reason", skip_serializing_if = "Option::is_none")]
     _reason: Option<String>,
     /// Events from this moment on are alerts again.
-    #[serde(default, deserialize_with = "moment")]
+    #[serde(
+        default,
+        deserialize_with = "moment",
+        serialize_with = "day",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(with = "Option<String>")]
     pub(crate) until: Option<Nanos>,
 }
 
 /// A level that replaces a detector's own.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `detector` and `level`")]
 pub(crate) struct Override {
     /// A glob over detector names.
@@ -113,7 +119,7 @@ pub(crate) struct Override {
 }
 
 /// A member of a list. YAML reads `443` and `true` as other things than text; a list of values means what it shows.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "Raw")]
 pub(crate) struct Scalar(pub(crate) String);
 
@@ -143,6 +149,11 @@ fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Nanos>, D::Error>
         return Err(D::Error::custom(format!("`until: {typed}` depends on when it is read: write a date")));
     }
     text::moment(&typed, 0).map(Some).map_err(|why| D::Error::custom(format!("`until`: {why}")))
+}
+
+#[allow(clippy::ref_option)] // the form that serde calls
+fn day<S: Serializer>(moment: &Option<Nanos>, to: S) -> Result<S::Ok, S::Error> {
+    moment.map(time::format).serialize(to)
 }
 
 impl Config {

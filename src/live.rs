@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use crate::cli;
 use crate::config::explained;
@@ -20,7 +20,7 @@ use crate::units::Span;
 pub(crate) const STATE_DIR: &str = "/var/lib/lapwing";
 
 /// Where events come from.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", expecting = "a map with the `type` of the input")]
 pub(crate) enum Input {
     /// Files that are written to: the API server's audit log, Falco's file output.
@@ -32,7 +32,7 @@ pub(crate) enum Input {
 }
 
 /// The sections of a configuration file that are about a live run.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Live {
     /// Where positions, windows and alerts are kept over a restart. One process at a time uses it.
@@ -47,16 +47,16 @@ pub(crate) struct Live {
     pub(crate) server: Server,
     /// How long outputs have to deliver what is left when the run is asked to end.
     pub(crate) shutdown_grace: Span,
-    #[serde(rename = "cluster")]
+    #[serde(rename = "cluster", skip_serializing)]
     #[schemars(skip)]
     _cluster: Ignored,
-    #[serde(rename = "detectors")]
+    #[serde(rename = "detectors", skip_serializing)]
     #[schemars(skip)]
     _detectors: Ignored,
-    #[serde(rename = "lists")]
+    #[serde(rename = "lists", skip_serializing)]
     #[schemars(skip)]
     _lists: Ignored,
-    #[serde(rename = "redact")]
+    #[serde(rename = "redact", skip_serializing)]
     #[schemars(skip)]
     _redact: Ignored,
 }

@@ -57,7 +57,7 @@ const STILL: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The section `server` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Server {
     /// The address for `/healthz`, `/readyz` and `/metrics`. They can be read by whoever reaches it; `POST /-/reload`

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto::ring};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use x509_cert::Certificate;
@@ -27,7 +27,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::units::Text;
 
 /// How a listener shows who it is, and whom it lets in.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TlsServer {
     /// A PEM file with the certificate and those between it and the CA. It may hold the key as well.

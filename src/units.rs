@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, Serializer};
 
 /// A span of time as Prometheus writes it: `500ms`, `5s`, `1h30m`, `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,6 +159,42 @@ impl<'de> Deserialize<'de> for Text {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
         String::deserialize(from).map(Secret)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let millis = self.0.as_millis();
+        let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+        let whole = units.iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+        to.collect_str(&match whole {
+            Some((name, unit)) => format!("{}{name}", millis / unit),
+            None => format!("{millis}ms"),
+        })
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.iter().find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit)) {
+            Some((name, unit)) => to.collect_str(&format_args!("{}{name}", self.0 / unit)),
+            None => to.serialize_u64(self.0),
+        }
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl Serialize for Secret {
+    /// Where it comes from may be shown; one that stands there itself may not.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let elsewhere = self.0.starts_with("file:") || self.0.starts_with("${") && self.0.ends_with('}');
+        to.serialize_str(if elsewhere { &self.0 } else { "[redacted]" })
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use schemars::{Schema, schema_for};
 use serde_json::{Map, Value};
+use yaml_serde::Mapping;
 
 use crate::cli::{self, ConfigCommand};
 use crate::config::Config;
@@ -17,6 +18,7 @@ use crate::rules::Wanted;
 pub(crate) fn run(command: ConfigCommand) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Check { file } => check(&file),
+        ConfigCommand::Show { file } => show(&file),
         ConfigCommand::Schema => {
             writeln!(io::stdout(), "{:#}", schema().to_value())?;
             Ok(Exit::Fine)
@@ -40,6 +42,24 @@ fn check(file: &Path) -> Result<Exit, Failure> {
         live.outputs.len()
     )?;
     Ok(Exit::Fine)
+}
+
+fn show(file: &Path) -> Result<Exit, Failure> {
+    write!(io::stdout(), "{}", effective(file)?)?;
+    Ok(Exit::Fine)
+}
+
+/// What is in force, as YAML that could be the file.
+fn effective(file: &Path) -> Result<String, Failure> {
+    let mut whole = Mapping::new();
+    let live = Live::load(file).map_err(Failure::usage)?;
+    let judging = Config::load(file).map_err(Failure::usage)?;
+    for part in [yaml_serde::to_value(&judging), yaml_serde::to_value(&live)] {
+        if let yaml_serde::Value::Mapping(part) = part.map_err(Failure::usage)? {
+            whole.extend(part);
+        }
+    }
+    yaml_serde::to_string(&whole).map_err(Failure::usage)
 }
 
 /// The schema of configuration files: what `replay` reads and what `run` reads.
@@ -74,6 +94,25 @@ mod tests {
         }
         let stale = "docs/config.schema.json is stale: run `UPDATE_GOLDEN=1 cargo test --bin lapwing published_schema`";
         assert!(std::fs::read_to_string(&path).is_ok_and(|published| published == now), "{stale}");
+    }
+
+    #[test]
+    fn what_is_shown_could_be_the_file_and_tells_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lapwing.yaml");
+        let yaml = "cluster: prod\ninputs:\n  - {type: http, name: hook, tokens: [hunter2, 'file:/t', '${LAPWING_T}']}\n\
+                    outputs: [{type: http, preset: slack, url: 'https://hooks.slack.example/hunter3'}, {type: stdout}]\n\
+                    detectors: {exceptions: [{detector: 'exec/*', when: {verb: get}, reason: r, until: 2026-04-01}]}\n";
+        std::fs::write(&path, yaml).unwrap();
+        let whole = |path: &Path| effective(path).unwrap();
+        let shown = whole(&path);
+        assert!(!shown.contains("hunter"), "{shown}");
+        assert!(
+            shown.contains("file:/t") && shown.contains("${LAPWING_T}") && shown.contains("max_bytes: 2GiB"),
+            "{shown}"
+        );
+        std::fs::write(&path, &shown).unwrap();
+        assert_eq!(whole(&path), shown);
     }
 
     #[test]

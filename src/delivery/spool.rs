@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use crate::units::Size;
@@ -25,7 +25,7 @@ pub(crate) struct Spool {
 }
 
 /// The section `spool`: what the log may hold for each output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map of `max_bytes` and `on_full`")]
 pub(crate) struct Limits {
     /// Bytes of alerts that may wait for one output.
@@ -36,7 +36,7 @@ pub(crate) struct Limits {
 }
 
 /// What happens when a spool is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OnFull {
     /// Inputs are not read until there is room.

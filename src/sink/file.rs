@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::encoding::Encoding;
@@ -42,7 +42,7 @@ output! {
 }
 
 /// When a new file is begun, and how many old ones are kept: `alerts.jsonl.1` is the newest of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `max_size`, `max_age` and `keep`")]
 pub(crate) struct Rotate {
     /// Before it would become larger than this.

@@ -5,7 +5,7 @@ use detectors::alert::Alert;
 use detectors::level::Level;
 use detectors::names;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::encoding::Encoding;
 use super::file::FileOutput;
@@ -15,7 +15,7 @@ use super::syslog::SyslogOutput;
 use crate::units::Span;
 
 /// Where alerts are to go.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase", expecting = "a map with the `type` of the output")]
 pub(crate) enum Output {
     /// Standard output, one JSON object a line.
@@ -29,7 +29,7 @@ pub(crate) enum Output {
 }
 
 /// At most so many alerts in so much time; the others wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `per` and `alerts`")]
 pub(crate) struct RateLimit {
     /// The time.
@@ -73,7 +73,7 @@ impl Common {
 macro_rules! output {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
         #[serde(deny_unknown_fields, expecting = "a map of settings")]
         pub(crate) struct $name {
             /// The output's name, in logs, in metrics and on disk: letters, digits, `.`, `_` and `-`, at most 64. By default

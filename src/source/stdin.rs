@@ -14,7 +14,7 @@ use bytes::Bytes;
 use memchr::memrchr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::outlet::{Outlet, Stop, Stopped};
 use super::pipe::Pipe;
@@ -27,7 +27,7 @@ const BATCH: usize = 1 << 20;
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Standard input.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a map")]
 pub(crate) struct Config {
     /// What alerts and metrics call the input.

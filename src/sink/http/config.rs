@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::preset::Preset;
 use super::shown;
@@ -83,7 +83,7 @@ output! {
 }
 
 /// The time of an entry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Timestamps {
     /// When it happened.
@@ -94,7 +94,7 @@ pub(crate) enum Timestamps {
 }
 
 /// Who asks: one of the two.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `bearer` or `basic`")]
 pub(crate) struct Auth {
     /// A token.
@@ -104,7 +104,7 @@ pub(crate) struct Auth {
 }
 
 /// A user and a password.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `user` and `password`")]
 pub(crate) struct Basic {
     /// The user.

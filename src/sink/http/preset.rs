@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use detectors::event::time::Nanos;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::alertmanager::Alertmanager;
 use super::answer::{Answer, Verdict};
@@ -21,7 +21,7 @@ use crate::sink::transport::{Batch, Item};
 const CHAT: Duration = Duration::from_mins(15);
 
 /// A kind of receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Preset {
     /// Falcosidekick, which forwards to some seventy services.

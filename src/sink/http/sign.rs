@@ -7,7 +7,7 @@ use detectors::event::time::{Nanos, SECOND};
 use hmac::{Hmac, Mac as _};
 use reqwest::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ use crate::sink::transport::hex;
 use crate::units::Secret;
 
 /// A signature over each body.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `style` and `secret`")]
 pub(crate) struct Sign {
     /// How it is written.
@@ -28,7 +28,7 @@ pub(crate) struct Sign {
 }
 
 /// How a signature is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Style {
     /// Headers `webhook-id`, `webhook-timestamp` and `webhook-signature`. A repeated request has the same id.

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -65,7 +65,7 @@ output! {
 }
 
 /// How the receiver is reached.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
     /// TCP, each message with its length before it (RFC 6587).
@@ -78,7 +78,7 @@ pub(crate) enum Protocol {
 }
 
 /// How the message is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     /// The alert's sentence, its values as structured data.
@@ -89,7 +89,7 @@ pub(crate) enum Format {
 }
 
 /// Syslog's facility.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)] // syslog's words
 pub(crate) enum Facility {

@@ -50,7 +50,7 @@ use watch::{Watch, pause};
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Files that are followed while they are written to and rotated.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map with `paths`")]
 pub(crate) struct Config {
     /// What alerts and metrics call the input. Default: the first path. Its position is remembered under this name.
@@ -81,7 +81,7 @@ fn poll() -> Span {
 }
 
 /// Where to begin when no position is remembered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum From {
     /// At the end, like `end`.

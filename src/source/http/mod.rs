@@ -23,7 +23,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tokio::net::TcpListener;
@@ -37,7 +37,7 @@ use crate::tls::{Identity, TlsServer};
 use crate::units::{Secret, Size, Span, Text};
 
 /// An HTTP intake.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpConfig {
     /// The input's name, as alerts and metrics show it.
@@ -71,7 +71,7 @@ pub(crate) struct HttpConfig {
 }
 
 /// How long a client may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Timeouts {
     /// For the TLS handshake, and for the head of a request from its first byte.
