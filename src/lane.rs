@@ -11,7 +11,7 @@
 //! Stop is a value: the sources are told to stop, their ends of the channel close, and the lane has ended when it has handled
 //! what they left. Completion is the closed channel.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +52,8 @@ const DEAD_LETTERS: usize = 1_000;
 const SHORTEST: Duration = Duration::from_millis(20);
 /// The longest.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An input of which nothing has come for so long holds back no clock.
+const IDLE: Duration = Duration::from_secs(30);
 /// Alerts about the run itself are raised once in this time for each input or output and kind.
 const INCIDENTS: Duration = Duration::from_secs(60);
 
@@ -120,8 +122,12 @@ pub(crate) struct Lane {
     /// Records since positions were written, and when that was.
     since: u64,
     committed: Instant,
-    /// The latest event time.
-    latest: Option<Nanos>,
+    /// The latest event time of the last batch of each input.
+    latest: HashMap<Arc<str>, Nanos>,
+    /// Inputs whose position is in the log.
+    known: HashSet<Arc<str>>,
+    /// Something could not be made durable before the time to end had come: nothing may be acknowledged any more.
+    given_up: bool,
     /// When what was raised last, and how often it happened since.
     raised: HashMap<(&'static str, String), (Instant, u64)>,
     /// What the correlator has gone through, as it was told last.
@@ -161,15 +167,17 @@ enum Next {
 }
 
 impl Lane {
-    /// A lane for so many inputs.
-    pub(crate) fn new(parts: Parts, inputs: usize) -> Lane {
+    /// A lane for so many inputs, of which some have a position in the log.
+    pub(crate) fn new(parts: Parts, inputs: usize, known: HashSet<Arc<str>>) -> Lane {
         Lane {
             parts,
             streams: HashMap::new(),
             positions: BTreeMap::new(),
             since: 0,
             committed: Instant::now(),
-            latest: None,
+            latest: HashMap::new(),
+            known,
+            given_up: false,
             raised: HashMap::new(),
             stats: Stats::default(),
             pulses: HashMap::new(),
@@ -194,15 +202,20 @@ impl Lane {
                 Next::Reload(_, reply) if reply.is_closed() => {}
                 Next::Reload(new, reply) => {
                     let changed = self.changed(&new.engine).and_then(|()| self.restored(&new.engine));
-                    let result = match changed {
+                    match changed {
+                        // It counts only if whoever asked still waits for it, and so will know.
                         Ok(restored) => {
-                            (judging, correlator) = (*new, restored);
-                            Ok(())
+                            if reply.send(Ok(())).is_ok() {
+                                (judging, correlator) = (*new, restored);
+                            } else {
+                                self.back_to(&judging.engine);
+                            }
                         }
-                        Err(error) => self.changed(&judging.engine).and(Err(error)),
-                    };
-                    // Whoever asked may have gone.
-                    let _ = reply.send(result);
+                        Err(error) => {
+                            self.back_to(&judging.engine);
+                            let _ = reply.send(Err(error)); // the outcome is what it was anyway
+                        }
+                    }
                 }
             }
         }
@@ -219,6 +232,13 @@ impl Lane {
         Ok(correlator)
     }
 
+    /// The old detectors stay in force. The next append tries again what the log cannot do now.
+    fn back_to(&mut self, engine: &Engine) {
+        if let Err(error) = self.changed(engine) {
+            self.parts.telemetry.durability_error("the log", &error);
+        }
+    }
+
     /// Begins a segment of the log for other detectors.
     fn changed(&mut self, engine: &Engine) -> io::Result<()> {
         self.parts.log.rules_changed(rule_tags(engine))
@@ -228,8 +248,12 @@ impl Lane {
         let mut worker = judging.engine.worker().with_samples(DEAD_LETTERS);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = self.parts.stop.clone();
         let mut held = None;
         loop {
+            if self.given_up {
+                return Next::End;
+            }
             let delivery = match held.take() {
                 Some(delivery) => delivery,
                 None => tokio::select! {
@@ -241,6 +265,10 @@ impl Lane {
                             continue;
                         }
                     },
+                    () = stopped(&mut stop) => {
+                        self.given_up = true; // a source does not end
+                        continue;
+                    }
                     _ = tick.tick() => {
                         self.tick(judging, correlator).await;
                         continue;
@@ -280,17 +308,22 @@ impl Lane {
             self.judge(judging, correlator, worker, batch, &mut done);
             next = if gathered < GATHER { self.parts.deliveries.try_recv().ok() } else { None };
         }
-        let put_aside = self.put_aside(std::mem::take(&mut done.rejected)).await;
-        let due = self.since >= COMMIT_RECORDS || self.committed.elapsed() >= COMMIT;
+        if let Some(raised) = self.put_aside(std::mem::take(&mut done.rejected)).await {
+            let alert = self.incident(judging, raised);
+            done.record.alerts.extend(alert);
+        }
+        if self.given_up {
+            return None; // what was not put aside must be read again
+        }
+        // Where an input begins must be known at once: an end that is forgotten would be another one at the next start.
+        let new = self.positions.keys().any(|input| !self.known.contains(input));
+        let due = new || self.since >= COMMIT_RECORDS || self.committed.elapsed() >= COMMIT;
         if self.append(&mut done.record, if due { Why::Due } else { Why::Found }).await {
             self.parts.telemetry.processed(began.elapsed());
             for (reply, handled) in done.replies {
                 // A client that has gone sends it again, and it is known then.
                 let _ = reply.send(handled);
             }
-        }
-        if let Some(raised) = put_aside {
-            self.raise(judging, raised).await;
         }
         next
     }
@@ -318,26 +351,32 @@ impl Lane {
             let now = Instant::now();
             self.pulses.entry(Arc::clone(&batch.input)).or_insert_with(|| Pulse::new(now)).beat(now);
         }
-        self.latest = self.latest.max(latest(&tally));
+        let latest = latest(&tally);
+        if let Some(latest) = latest {
+            self.latest.insert(Arc::clone(&batch.input), latest);
+        }
         let handled = self.account(judging, &batch, &tally, &died, done);
         let mut alerts = Vec::new();
         for emitted in done.emitted.drain(..) {
             match emitted {
-                Emitted::Alert(found) => alerts.push(*found),
+                Emitted::Alert(mut found) => {
+                    if let Some(cluster) = &batch.cluster {
+                        found.alert.cluster = Some(cluster.to_string());
+                    }
+                    alerts.push(*found);
+                }
                 Emitted::Step(step) => {
                     correlator.push(&step, &mut alerts);
                     done.record.steps.push(step);
                 }
             }
         }
-        if let Some(latest) = self.latest {
+        if let Some(latest) = latest {
+            // The batch's own time, once: the clock believes what most agree on, and nobody may be heard twice.
             correlator.advance(latest, &mut alerts);
         }
-        for mut found in alerts {
-            if let Some(cluster) = &batch.cluster {
-                found.alert.cluster = Some(cluster.to_string());
-            }
-            self.keep(judging, &found, &mut done.record);
+        for found in &alerts {
+            self.keep(judging, found, &mut done.record);
         }
         if let Some(position) = batch.position.take()
             && !self.is_open(&batch.input)
@@ -425,19 +464,23 @@ impl Lane {
                 "{} at byte {}: {}; it is in the dead letters",
                 first.stream, first.offset, first.reason
             ),
-            identity: format!("{}\0{}", first.stream, first.offset),
+            identity: format!("{}\0{}\0{:?}", first.stream, first.offset, first.sha256),
         };
         for one in &rejected {
             self.parts.telemetry.input_dead_letter(&one.input);
         }
-        let mut pause = SHORTEST;
+        let (mut pause, mut stop) = (SHORTEST, self.parts.stop.clone());
         while let Err(error) = self.parts.dead.reject_records(&rejected) {
             self.parts.telemetry.durability_error("the dead letters", &error);
             self.parts.heartbeat.touch();
             tokio::select! {
-                _ = self.parts.stop.wait_for(|stop| *stop) => return None,
+                () = stopped(&mut stop) => {
+                    self.given_up = true;
+                    return None;
+                }
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
             }
+            self.trim();
         }
         Some(raised)
     }
@@ -453,17 +496,24 @@ impl Lane {
             (self.since, self.committed) = (0, Instant::now());
         }
         let began = Instant::now();
-        let mut pause = SHORTEST;
+        let (mut pause, mut stop) = (SHORTEST, self.parts.stop.clone());
         while !self.try_append(record, why) {
             self.parts.heartbeat.touch();
             tokio::select! {
-                _ = self.parts.stop.wait_for(|stop| *stop) => return false,
+                () = stopped(&mut stop) => {
+                    self.given_up = true;
+                    return false;
+                }
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
             }
+            self.trim();
         }
         if pause > SHORTEST {
             self.parts.telemetry.backpressure(began.elapsed());
+            let now = Instant::now();
+            self.pulses.values_mut().for_each(|pulse| pulse.excuse(now)); // nobody could be heard
         }
+        self.known.extend(record.positions.keys().map(|input| Arc::from(input.as_str())));
         self.parts.spools.grown(&record.alerts);
         true
     }
@@ -476,7 +526,12 @@ impl Lane {
         if !room {
             return false;
         }
-        let appended = log.append(record);
+        let mut appended = log.append(record);
+        let full = appended.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
+        if full && spools.passed().is_none_or(|passed| passed >= log.tail().seq()) {
+            // Nobody needs what the log holds: a fresh segment takes less room than the present one.
+            appended = log.renew().and_then(|()| log.append(record));
+        }
         readiness.set(Readiness::DISK, appended.is_ok());
         appended.inspect_err(|error| telemetry.durability_error("the log", error)).is_ok()
     }
@@ -507,20 +562,34 @@ impl Lane {
         if self.committed.elapsed() >= COMMIT && !self.positions.is_empty() {
             self.append(&mut Record::default(), Why::Due).await;
         }
-        if let Some(latest) = self.latest {
-            self.parts.log.set_clock(latest);
-            self.parts.latest.send_if_modified(|known| std::mem::replace(known, latest) != latest);
+        if let Some(time) = self.time(correlator) {
+            self.parts.log.set_clock(time);
+            self.parts.latest.send_if_modified(|known| std::mem::replace(known, time) != time);
         }
-        let passed = self.parts.spools.passed();
-        if let Some(error) = passed.and_then(|passed| self.parts.log.pass(passed).err()) {
+        self.trim();
+    }
+
+    /// Lets go of what no output needs any more.
+    fn trim(&mut self) {
+        let passed = self.parts.spools.passed().unwrap_or_else(|| self.parts.log.tail().seq());
+        if let Err(error) = self.parts.log.pass(passed) {
             self.parts.telemetry.durability_error("removing old segments of the log", &error);
         }
     }
 
+    /// The time by the events: that of the input that is furthest behind, of those that are not idle.
+    fn time(&self, correlator: &Correlator) -> Option<Nanos> {
+        let (believed, now) = (correlator.now()?, Instant::now());
+        let busy = |input: &Arc<str>| self.pulses.get(input).is_some_and(|pulse| pulse.age(now) < IDLE);
+        let behind = self.latest.iter().filter(|(input, _)| busy(input)).map(|(_, latest)| *latest).min();
+        Some(behind.map_or(believed, |behind| behind.min(believed)))
+    }
+
     /// Inputs that have fallen silent.
     fn silences(&mut self) -> Vec<Notice> {
-        let (now, latest) = (Instant::now(), self.latest.unwrap_or_default());
+        let now = Instant::now();
         let silent = self.pulses.iter_mut().filter_map(|(input, pulse)| {
+            let latest = self.latest.get(input).copied().unwrap_or_default();
             let minutes = pulse.silence(now)?.as_secs() / 60;
             Some(Notice {
                 input: Arc::clone(input),
@@ -541,18 +610,30 @@ impl Lane {
             detector: notice.what.detector(),
             of: notice.input.to_string(),
             message: notice.message.clone(),
-            identity: notice.identity.clone(),
+            identity: match notice.what {
+                // It may happen again, and is the same only as long as it lasts.
+                What::Unreadable => format!("{}\0{}", notice.identity, text::now()),
+                What::Gap | What::Truncated | What::Silent => notice.identity.clone(),
+            },
         };
         self.raise(judging, raised).await;
     }
 
     /// Raises an alert about the run, unless one of its kind was raised a moment ago.
     async fn raise(&mut self, judging: &Judging, raised: Raised) {
+        let mut record = Record::default();
+        record.alerts.extend(self.incident(judging, raised));
+        self.append(&mut record, Why::Raised).await;
+    }
+
+    /// The alert about the run, unless one of its kind was raised a moment ago.
+    fn incident(&mut self, judging: &Judging, raised: Raised) -> Option<Entry> {
         let key = (raised.detector, raised.of.clone());
         let again = self.raised.entry(key).or_insert((Instant::now(), 0));
         again.1 += 1;
         if again.1 > 1 && again.0.elapsed() < INCIDENTS {
-            return self.parts.telemetry.suppressed("rate_limit", 1);
+            self.parts.telemetry.suppressed("rate_limit", 1);
+            return None;
         }
         let times = std::mem::replace(again, (Instant::now(), 1)).1.to_string();
         let incident = Incident {
@@ -562,14 +643,17 @@ impl Lane {
             identity: &raised.identity,
             time: text::now(),
         };
-        let Some(found) = integrity::incident(&judging.engine, &incident) else { return };
+        let found = integrity::incident(&judging.engine, &incident)?;
         let mut record = Record::default();
         self.keep(judging, &found, &mut record);
-        self.append(&mut record, Why::Raised).await;
+        record.alerts.pop()
     }
 
     /// Ends the run: if the inputs ended by themselves, what waits for more is judged on what has come.
     async fn end(&mut self, judging: &Judging, correlator: &mut Correlator) {
+        if self.given_up {
+            return; // a position would pass over what was not made durable
+        }
         let mut record = Record::default();
         if self.open == 0 {
             let mut found = Vec::new();
@@ -580,6 +664,12 @@ impl Lane {
         }
         self.append(&mut record, Why::Due).await;
     }
+}
+
+/// Waits for the word that no more time is to be spent.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // If whoever says it has gone, nobody waits for us either.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// What tells the log which correlations its steps belong to, and for how long they matter.

@@ -176,6 +176,7 @@ impl Run {
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
         let State { positions, recent, damage, .. } = state;
+        let known = positions.keys().map(|input| Arc::from(input.as_str())).collect();
         let parts = Parts {
             deliveries,
             orders: heard,
@@ -189,7 +190,7 @@ impl Run {
             heartbeat,
             readiness: readiness.clone(),
         };
-        let lane = start_lane(Lane::new(parts, live.inputs.len()), judging);
+        let lane = start_lane(Lane::new(parts, live.inputs.len(), known), judging);
         let mut run = Run {
             durable: kept.durable,
             stop: Stop::new().context("no descriptor is left").map_err(Failure::usage)?,

@@ -303,6 +303,14 @@ impl Log {
         }
     }
 
+    /// Begins a fresh segment, so that those before it can go.
+    ///
+    /// # Errors
+    /// There is no room for it, or the disk fails.
+    pub(crate) fn renew(&mut self) -> io::Result<()> {
+        self.roll()
+    }
+
     /// From now on steps refer to these rules. Steps of rules that are in both lists are kept.
     ///
     /// # Errors

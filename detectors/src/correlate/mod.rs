@@ -239,6 +239,11 @@ impl Correlator {
         self.close(Nanos::MAX - 1, out);
     }
 
+    /// The time by the events, once enough of them agree on it: a forged one doesn't carry it away.
+    pub fn now(&self) -> Option<Nanos> {
+        self.clock.now()
+    }
+
     /// The counters, and the state of memory.
     pub fn stats(&self) -> Stats {
         Stats {
