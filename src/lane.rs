@@ -309,7 +309,7 @@ impl Lane {
             next = if gathered < GATHER { self.parts.deliveries.try_recv().ok() } else { None };
         }
         if let Some(raised) = self.put_aside(std::mem::take(&mut done.rejected)).await {
-            let alert = self.incident(judging, raised);
+            let alert = self.incident(judging, &raised);
             done.record.alerts.extend(alert);
         }
         if self.given_up {
@@ -622,12 +622,12 @@ impl Lane {
     /// Raises an alert about the run, unless one of its kind was raised a moment ago.
     async fn raise(&mut self, judging: &Judging, raised: Raised) {
         let mut record = Record::default();
-        record.alerts.extend(self.incident(judging, raised));
+        record.alerts.extend(self.incident(judging, &raised));
         self.append(&mut record, Why::Raised).await;
     }
 
     /// The alert about the run, unless one of its kind was raised a moment ago.
-    fn incident(&mut self, judging: &Judging, raised: Raised) -> Option<Entry> {
+    fn incident(&mut self, judging: &Judging, raised: &Raised) -> Option<Entry> {
         let key = (raised.detector, raised.of.clone());
         let again = self.raised.entry(key).or_insert((Instant::now(), 0));
         again.1 += 1;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use detectors::event::time::Nanos;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -75,10 +76,8 @@ impl Outputs {
 
     /// Puts these outputs in the place of those that run. Those that are the same go on undisturbed; one that is changed goes
     /// on from where it was; a new one begins with what comes from now on.
-    ///
-    /// # Errors
-    /// A cursor can be neither read nor begun.
-    pub(crate) async fn replace(&mut self, wanted: Vec<(Output, Transport)>) -> Result<()> {
+    /// What an output has not done with when it is taken away is dropped, and counted.
+    pub(crate) async fn replace(&mut self, wanted: Vec<(Output, Transport)>) {
         let mut old: HashMap<String, Running> =
             self.running.drain(..).map(|running| (running.output.name(), running)).collect();
         for (output, transport) in wanted {
@@ -93,12 +92,38 @@ impl Outputs {
                 }
             }
         }
+        self.spools.replace(self.running.iter().map(|running| Arc::clone(&running.spool)).collect());
         for (name, gone) in old {
+            let spool = Arc::clone(&gone.spool);
             retire(gone).await;
-            Cursor::remove(&*self.shared.fs, &name).with_context(|| format!("the cursor of {name}"))?;
+            let left = spool.waiting().1;
+            if left > 0 {
+                self.shared.telemetry.dropped(&name, "output_removed", left);
+            }
+            let removed = Cursor::remove(&*self.shared.fs, &name)
+                .and_then(|()| Groups::remove(&*self.shared.fs, &name));
+            if let Err(error) = removed {
+                self.shared.telemetry.durability_error("a cursor", &error);
+            }
+        }
+    }
+
+    /// Starts couriers anew that have died, from where they were.
+    pub(crate) fn revive(&mut self) {
+        for at in 0..self.running.len() {
+            if !self.running[at].task.is_finished() {
+                continue;
+            }
+            let output = self.running[at].output.clone();
+            tracing::error!(output = %output.name(), "the output died, which is a bug of Lapwing; it is started anew");
+            match Transport::new(&output) {
+                Ok(transport) => self.running[at] = self.start(output, transport),
+                Err(error) => {
+                    tracing::error!(output = %output.name(), "the output cannot be started: {error:#}");
+                }
+            }
         }
         self.spools.replace(self.running.iter().map(|running| Arc::clone(&running.spool)).collect());
-        Ok(())
     }
 
     fn start(&self, output: Output, transport: Transport) -> Running {
@@ -109,13 +134,15 @@ impl Outputs {
             // The lane may not be there yet; the channel holds what the first outputs say.
             let _ = shared.raise.try_send(Order::Raise(damaged(&damage)));
         }
-        let reader = Reader::new(shared.tail.clone(), cursor.place());
-        let (bytes, alerts) = waiting(Reader::new(shared.tail.clone(), cursor.place()));
-        let spool = Spool::new(&name, shared.limits, bytes, alerts, cursor.place().consumed());
-        shared.telemetry.output_opened(&name, shared.limits.max_bytes.0);
         let common = output.common();
         let span = common.repeat_after.map(|span| span.0.as_nanos() as Nanos);
-        let groups = span.map(|span| Groups::open(Arc::clone(&shared.fs), &name, span));
+        let groups = span.map(|span| Groups::open(Arc::clone(&shared.fs), &name, span, shared.tail.id()));
+        let place = groups.as_ref().map_or(cursor.place(), |groups| groups.place().max(cursor.place()));
+        let reader = Reader::new(shared.tail.clone(), place);
+        let (bytes, alerts) = waiting(Reader::new(shared.tail.clone(), place));
+        let spool = Spool::new(&name, shared.limits, bytes, alerts, place.consumed());
+        self.spools.add(Arc::clone(&spool));
+        shared.telemetry.output_opened(&name, shared.limits.max_bytes.0);
         let (wishes, heard) = mpsc::channel(4);
         let courier = Courier {
             common,
@@ -179,8 +206,13 @@ fn waiting(mut reader: Reader) -> (u64, u64) {
     (bytes, alerts)
 }
 
-/// Ends a courier and waits for it.
-async fn retire(running: Running) {
-    let _ = running.wishes.send(Wish::Retire).await;
-    let _ = running.task.await;
+/// How long a courier may take to end before it is ended.
+const RETIREMENT: Duration = Duration::from_secs(2);
+
+/// Ends a courier and waits for it, though not for ever: one whose pipe is stuck is ended where it stands.
+async fn retire(mut running: Running) {
+    let _ = running.wishes.try_send(Wish::Retire);
+    if tokio::time::timeout(RETIREMENT, &mut running.task).await.is_err() {
+        running.task.abort();
+    }
 }

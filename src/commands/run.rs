@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use sha2::Digest as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -25,6 +25,8 @@ use crate::sink::{Output, Transport};
 use crate::source::outlet::Stop;
 use crate::source::{Room, file, http, stdin};
 use crate::telemetry::Telemetry;
+use crate::text;
+use crate::units::Size;
 use crate::watch::Watch;
 
 /// Bytes of input that may wait for the lane.
@@ -34,10 +36,16 @@ const INTAKE: usize = 128 << 20;
 /// Deliveries that may wait for the lane.
 const QUEUE: usize = 1024;
 /// What is kept in memory for receivers that are down when there is no state directory.
-const STATELESS: u64 = 64 << 20;
+const STATELESS: u64 = 128 << 20;
+/// What may wait for one receiver then: well below it, since windows take room too.
+const STATELESS_SPOOL: u64 = 32 << 20;
 /// How large the file of dead letters may become.
 const DEAD_LETTERS: u64 = 256 << 20;
 
+/// Why a reload is tried again.
+const BUSY: &str = "the run is too busy to take it: the spool of an output is full, or the disk refuses";
+/// How long the lane may take to end when there is no time left.
+const LAST: Duration = Duration::from_secs(2);
 /// How long a reload waits for the lane. Signals wait as long.
 const RELOAD: Duration = Duration::from_secs(5);
 /// How often the files of the configuration are looked at.
@@ -160,6 +168,10 @@ impl Run {
         let (orders, heard) = mpsc::channel(256);
         let (latest, time) = watch::channel(0);
         let spools = Spools::default();
+        let mut limits = live.spool;
+        if !kept.durable {
+            limits.max_bytes = limits.max_bytes.min(Size(STATELESS_SPOOL));
+        }
         let shared = Shared {
             fs: Arc::clone(&kept.fs),
             tail: log.tail(),
@@ -168,10 +180,10 @@ impl Run {
             raise: orders.clone(),
             latest: time,
             durable: kept.durable,
-            limits: live.spool,
+            limits,
         };
         let mut all = Outputs::new(shared, spools.clone());
-        all.replace(outputs).await.map_err(Failure::usage)?;
+        all.replace(outputs).await;
         say(&live, &judging, &state, kept.durable);
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
@@ -208,16 +220,16 @@ impl Run {
             live,
         };
         for damaged in damage {
-            run.raise(outputs::damaged(&damaged)).await;
+            run.raise(outputs::damaged(&damaged));
         }
         run.open_inputs(&positions, sender, ending).await?;
         run.readiness.set(Readiness::INPUTS, true);
         Ok(run)
     }
 
-    async fn raise(&self, raised: Raised) {
-        // The lane ends only after everybody else.
-        let _ = self.orders.send(Order::Raise(raised)).await;
+    fn raise(&self, raised: Raised) {
+        // A lane that is too busy to listen has other troubles, and signals must not wait for it.
+        let _ = self.orders.try_send(Order::Raise(raised));
     }
 
     /// Opens the inputs. When the last of them ends, so does the lane.
@@ -256,12 +268,12 @@ impl Run {
     /// Waits for signals, changed files and the end of the inputs.
     async fn until_the_end(mut self, typed: &cli::Run) -> Result<Exit, Failure> {
         let listen = |kind| signal(kind).context("signals cannot be caught").map_err(Failure::usage);
-        let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        let mut ending = ending(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let mut hup = listen(SignalKind::hangup())?;
         let mut watch = Watch::new(watched(typed));
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ended = None;
+        let (mut ended, mut due) = (None, false);
         self.telemetry.configured(&digest(typed));
         loop {
             tokio::select! {
@@ -269,32 +281,34 @@ impl Run {
                     ended = Some(log);
                     break;
                 }
-                _ = term.recv() => break,
-                _ = int.recv() => break,
+                _ = &mut ending => break,
                 _ = hup.recv() => {
                     self.outputs.reopen();
-                    let _ = self.reload(typed).await;
+                    due = true;
                 }
                 Some(reply) = self.reloads.recv() => {
                     let result = self.reload(typed).await;
+                    if result.is_ok() {
+                        watch = Watch::new(watched(typed));
+                    }
                     // Whoever asked may have gone.
                     let _ = reply.send(result);
                 }
                 _ = look.tick() => {
                     self.look_at_certificates();
-                    if watch.changed() {
-                        let _ = self.reload(typed).await;
-                    }
+                    self.outputs.revive();
+                    due |= watch.changed();
+                }
+            }
+            if due {
+                // A lane that is busy is asked again at the next look.
+                let result = self.reload(typed).await;
+                due = result.as_ref().is_err_and(|error| error.contains(BUSY));
+                if result.is_ok() {
+                    watch = Watch::new(watched(typed));
                 }
             }
         }
-        tokio::spawn(async move {
-            tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
-            tracing::warn!(
-                "ended at once by a second signal; what is not acknowledged is read again at the next start"
-            );
-            std::process::exit(130);
-        });
         self.shut_down(ended).await
     }
 
@@ -309,13 +323,16 @@ impl Run {
         self.end.send_replace(Some(until));
         let ended = match ended {
             Some(ended) => ended,
-            None => match tokio::time::timeout_at(until, &mut self.lane).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    self.give_up.send_replace(true);
-                    self.lane.await
+            None => {
+                match tokio::time::timeout_at(until, &mut self.lane).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        self.give_up.send_replace(true);
+                        let lane = tokio::time::timeout(LAST, &mut self.lane).await;
+                        lane.map_err(|_| Failure::input(anyhow!("the lane does not end; what is not acknowledged is read again at the next start")))?
+                    }
                 }
-            },
+            }
         };
         let log = ended
             .map_err(|_| {
@@ -367,9 +384,8 @@ impl Run {
                     detector: "integrity/reload-failed",
                     of: "configuration".to_owned(),
                     message: "a new configuration was refused; the old one stays in force".to_owned(),
-                    identity: error.clone(),
-                })
-                .await;
+                    identity: format!("{error}\0{}", text::now()),
+                });
             }
         }
         result
@@ -377,7 +393,9 @@ impl Run {
 
     async fn try_reload(&mut self, typed: &cli::Run) -> Result<String> {
         for intake in &self.intakes {
-            intake.reload()?;
+            if let Err(error) = intake.reload() {
+                tracing::warn!("{error:#}");
+            }
         }
         let live = Live::read(typed)?;
         let fixed =
@@ -393,11 +411,10 @@ impl Run {
             tokio::task::spawn_blocking(move || judging(&typed)).await?.map_err(|failure| failure.error)?;
         let detectors = judging.engine.detectors().len();
         let (reply, done) = oneshot::channel();
-        self.orders.try_send(Order::Reload(Box::new(judging), reply)).context("the run is busy or ending")?;
-        let busy = "the run is too busy to take it: the spool of an output is full, or the disk refuses";
-        let done = tokio::time::timeout(RELOAD, done).await.context(busy)?;
+        self.orders.try_send(Order::Reload(Box::new(judging), reply)).ok().context(BUSY)?;
+        let done = tokio::time::timeout(RELOAD, done).await.context(BUSY)?;
         done.context("the run is ending")?.context("the log cannot be written")?;
-        self.outputs.replace(built).await?;
+        self.outputs.replace(built).await;
         self.live = live;
         Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))
     }
@@ -416,6 +433,22 @@ fn watched(typed: &cli::Run) -> Vec<std::path::PathBuf> {
         paths.unwrap_or_default().into_iter().chain([path.clone()])
     });
     configured.chain(typed.detectors.iter().cloned()).collect()
+}
+
+/// Told when the run is to end. A second signal ends the process at once, whatever it is busy with.
+fn ending(mut term: Signal, mut int: Signal) -> oneshot::Receiver<()> {
+    let (first, told) = oneshot::channel();
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        // If nobody listens the run is ending by itself.
+        let _ = first.send(());
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        tracing::warn!(
+            "ended at once by a second signal; what is not acknowledged is read again at the next start"
+        );
+        std::process::exit(130);
+    });
+    told
 }
 
 /// The lane on a thread of its own: judging is work, not waiting.

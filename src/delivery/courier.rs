@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use detectors::event::time::{self, Nanos};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::cursor::Cursor;
 use super::dead::Dead;
-use super::group::{Fate, Groups};
+use super::group::{Closed, Effect, Fate, Groups};
 use super::log::{Place, Reader};
 use super::spool::Spool;
 use crate::lane::{Order, Raised};
@@ -86,6 +87,8 @@ struct Pending {
     bytes: u64,
     /// The alert; none once it is done.
     item: Option<Arc<Item>>,
+    /// What it changes of the groups once it is done.
+    effect: Option<Effect>,
     attempts: u32,
     first_tried: Option<Instant>,
 }
@@ -126,14 +129,42 @@ struct Work {
     pace: Pace,
     /// Pause after a failure; doubled with each.
     pause: Duration,
+    /// What is done and not yet remembered.
+    passed: Passed,
+    /// When groups were saved, and when the cursor was synced.
+    saved: Instant,
+    synced: Instant,
 }
+
+/// Alerts that are done.
+#[derive(Debug, Default)]
+struct Passed {
+    bytes: u64,
+    alerts: u64,
+    place: Option<Place>,
+}
+
+/// Saving groups writes all of them: no more often than this while there is work.
+const SAVE: Duration = Duration::from_millis(250);
+/// The cursor is made safe against a power cut this often.
+const SYNC: Duration = Duration::from_secs(5);
 
 impl Courier {
     /// Delivers until it is told to end. Returns when the cursor is safe.
     pub(crate) async fn run(self) {
         let pace = Pace::new(self.common.rate_limit);
-        let mut work = Work { c: self, pending: VecDeque::new(), pace, pause: SHORTEST };
+        let now = Instant::now();
+        let mut work = Work {
+            c: self,
+            pending: VecDeque::new(),
+            pace,
+            pause: SHORTEST,
+            passed: Passed::default(),
+            saved: now,
+            synced: now,
+        };
         while work.step().await == Next::Go {}
+        work.remember(true);
         let c = work.c;
         if let Err(error) = c.cursor.sync() {
             c.telemetry.durability_error("a cursor", &error);
@@ -144,9 +175,12 @@ impl Courier {
 
 impl Work {
     async fn step(&mut self) -> Next {
-        if self.c.spool.overflows() {
-            self.drop_oldest();
+        match self.c.wishes.try_recv() {
+            Ok(Wish::Reopen) => self.c.transport.reopen().await,
+            Ok(Wish::Retire) | Err(TryRecvError::Disconnected) => return Next::End,
+            Err(TryRecvError::Empty) => {}
         }
+        self.drop_oldest();
         if let Err(error) = self.fill() {
             self.c.telemetry.durability_error("reading the log", &error);
             return self.rest(SHORTEST).await;
@@ -189,70 +223,102 @@ impl Work {
             let places: Vec<Place> = (1..=chunk.entries.len()).map(|done| chunk.after(done)).collect();
             for (entry, place) in chunk.entries.into_iter().zip(places) {
                 let bytes = entry.json.len() as u64;
-                let item = match Item::parse(entry.json) {
+                let (item, effect) = match Item::parse(entry.json) {
                     Ok(item) => self.wanted(Arc::new(item)),
                     // It was written by us and has a checksum: only another version can have written what we can't read.
                     Err(_) => {
                         self.c.telemetry.dropped(&self.c.name, "unreadable", 1);
-                        None
+                        (None, None)
                     }
                 };
                 let place = Some(place);
-                self.pending.push_back(Pending { place, bytes, item, attempts: 0, first_tried: None });
+                self.pending.push_back(Pending {
+                    place,
+                    bytes,
+                    item,
+                    effect,
+                    attempts: 0,
+                    first_tried: None,
+                });
             }
         }
         Ok(())
     }
 
     /// The alert, if it is for this output and is not held back.
-    fn wanted(&mut self, item: Arc<Item>) -> Option<Arc<Item>> {
+    fn wanted(&mut self, item: Arc<Item>) -> (Option<Arc<Item>>, Option<Effect>) {
         if !self.c.common.wants(&item.alert) {
-            return None;
+            return (None, None);
         }
-        let Some(groups) = &mut self.c.groups else { return Some(item) };
-        let mut told = Vec::new();
-        let fate = groups.take(&item, &mut told);
-        self.follow_up(told);
+        let Some(groups) = &mut self.c.groups else { return (Some(item), None) };
+        let mut closed = Vec::new();
+        let (fate, effect) = groups.take(&item, &mut closed);
+        self.follow_up(closed);
         if fate == Fate::Held {
             self.c.telemetry.suppressed("repeat", 1);
-            return None;
+            return (None, effect);
         }
-        Some(item)
+        (Some(item), effect)
     }
 
-    fn follow_up(&mut self, told: Vec<Arc<Item>>) {
-        let pending =
-            |item| Pending { place: None, bytes: 0, item: Some(item), attempts: 0, first_tried: None };
-        self.pending.extend(told.into_iter().map(pending));
+    fn follow_up(&mut self, closed: Vec<Closed>) {
+        let pending = |(item, effect)| Pending {
+            place: None,
+            bytes: 0,
+            item,
+            effect: Some(effect),
+            attempts: 0,
+            first_tried: None,
+        };
+        self.pending.extend(closed.into_iter().map(pending));
     }
 
-    /// Moves the cursor past what is done at the front.
+    /// Takes what is done off the front.
     fn settle(&mut self) {
-        let (mut bytes, mut alerts, mut place) = (0, 0, None);
         while let Some(first) = self.pending.pop_front_if(|first| first.item.is_none()) {
-            bytes += first.bytes;
-            alerts += u64::from(first.place.is_some());
-            place = first.place.or(place);
+            self.passed.bytes += first.bytes;
+            self.passed.alerts += u64::from(first.place.is_some());
+            self.passed.place = first.place.or(self.passed.place);
+            if let (Some(groups), Some(effect)) = (&mut self.c.groups, first.effect) {
+                groups.settle(effect);
+            }
+        }
+        self.remember(false);
+    }
+
+    /// Moves the cursor past what is done; with groups not at every turn, unless it must be `now`.
+    fn remember(&mut self, now: bool) {
+        let Work { c, passed, .. } = self;
+        let changed = c.groups.as_ref().is_some_and(Groups::changed);
+        if changed && !now && self.saved.elapsed() < SAVE {
+            return;
         }
         if self.pending.is_empty() {
-            self.c.spool.done(0, 0, self.c.reader.place().consumed());
+            c.spool.done(0, 0, c.reader.place().consumed());
+        }
+        let Passed { bytes, alerts, place } = std::mem::take(passed);
+        if let Some(groups) = c.groups.as_mut().filter(|_| changed) {
+            self.saved = Instant::now();
+            let place = place.unwrap_or(groups.place());
+            if let Err(error) = groups.save(place) {
+                c.telemetry.durability_error("held back repeats", &error);
+            }
         }
         let Some(place) = place else { return };
-        if let Some(groups) = &mut self.c.groups
-            && groups.changed()
-            && let Err(error) = groups.save()
-        {
-            self.c.telemetry.durability_error("held back repeats", &error);
+        if let Err(error) = c.cursor.save(place) {
+            c.telemetry.durability_error("a cursor", &error);
         }
-        if let Err(error) = self.c.cursor.save(place) {
-            self.c.telemetry.durability_error("a cursor", &error);
+        if self.synced.elapsed() >= SYNC {
+            self.synced = Instant::now();
+            if let Err(error) = c.cursor.sync() {
+                c.telemetry.durability_error("a cursor", &error);
+            }
         }
-        self.c.spool.done(bytes, alerts, place.consumed());
-        let (bytes, alerts) = self.c.spool.waiting();
-        self.c.telemetry.spool(&self.c.name, alerts, bytes);
+        c.spool.done(bytes, alerts, place.consumed());
+        let (bytes, alerts) = c.spool.waiting();
+        c.telemetry.spool(&c.name, alerts, bytes);
         let oldest = self.pending.iter().find_map(|pending| pending.item.as_ref());
-        let time = oldest.and_then(|item| time::parse(item.alert.time.as_bytes()));
-        self.c.telemetry.spool_oldest(&self.c.name, time);
+        c.telemetry.spool_oldest(&c.name, oldest.and_then(|item| time::parse(item.alert.time.as_bytes())));
     }
 
     /// What one call of the transport may take.
@@ -264,17 +330,33 @@ impl Work {
             bytes += item.line.len();
             bytes == item.line.len() || bytes <= batch.max_bytes
         };
-        undone.take(batch.max_items).take_while(fits).cloned().collect()
+        let limit = self.c.common.rate_limit.map_or(usize::MAX, |limit| limit.alerts as usize);
+        undone.take(batch.max_items.min(limit)).take_while(fits).cloned().collect()
     }
 
-    /// Sends. None if the time to end comes before it is done.
+    /// Sends. None if it is to end before it is done.
     async fn send(&mut self, items: &[Arc<Item>]) -> Option<Vec<Outcome>> {
         let Work { c, .. } = self;
         let mut phase = c.phase.clone();
-        tokio::select! {
-            outcomes = c.transport.send(items) => Some(outcomes),
-            () = deadline(&mut phase) => None,
+        let mut reopen = false;
+        let outcomes = {
+            let sending = c.transport.send(items);
+            tokio::pin!(sending);
+            loop {
+                tokio::select! {
+                    outcomes = &mut sending => break Some(outcomes),
+                    () = deadline(&mut phase) => break None,
+                    wish = c.wishes.recv() => match wish {
+                        Some(Wish::Reopen) => reopen = true,
+                        Some(Wish::Retire) | None => break None,
+                    },
+                }
+            }
+        };
+        if reopen {
+            c.transport.reopen().await;
         }
+        outcomes
     }
 
     /// Notes what became of alerts, and what is to be sent again.
@@ -332,34 +414,50 @@ impl Work {
         again
     }
 
-    /// Gives up the oldest alerts of a spool that overflows.
+    /// Gives up the oldest alerts of a spool that overflows, and tells how many.
     fn drop_oldest(&mut self) {
-        let mut dropped = 0;
-        while self.c.spool.overflows() {
-            if self.pending.is_empty() && (self.fill().is_err() || self.pending.is_empty()) {
+        let excess = self.c.spool.excess();
+        let (mut bytes, mut dropped) = (0, 0);
+        while bytes < excess {
+            let undone = self.pending.iter_mut().find(|pending| pending.item.is_some());
+            if let Some(first) = undone {
+                first.item = None;
+                bytes += first.bytes;
+                dropped += 1;
+                continue;
+            }
+            bytes += self.pending.iter().map(|pending| pending.bytes).sum::<u64>();
+            self.settle();
+            if self.fill().is_err() || self.pending.is_empty() {
                 break;
             }
-            let Some(first) = self.pending.iter_mut().find(|pending| pending.item.is_some()) else {
-                self.settle();
-                continue;
-            };
-            first.item = None;
-            dropped += 1;
-            self.settle();
         }
-        if dropped > 0 {
-            self.c.telemetry.dropped(&self.c.name, "spool_overflow", dropped);
+        if dropped == 0 {
+            return;
         }
+        self.settle();
+        self.remember(true);
+        self.c.telemetry.dropped(&self.c.name, "spool_overflow", dropped);
+        let raised = Raised {
+            detector: "integrity/spool-full",
+            of: self.c.name.clone(),
+            message: format!("{dropped} alerts for {} were dropped: its spool was full", self.c.name),
+            identity: format!("{}\0dropped\0{:?}", self.c.name, self.c.cursor.place()),
+        };
+        // A lane that is too busy to listen has other troubles; the drop is counted.
+        let _ = self.c.raise.try_send(Order::Raise(raised));
     }
 
     /// Waits until there may be something to do.
     async fn wait(&mut self) -> Next {
+        self.remember(true);
         let Work { c, .. } = self;
         if let Phase::Draining(_) = *c.phase.borrow_and_update() {
             return Next::End;
         }
         let mut told = Vec::new();
         tokio::select! {
+            biased; // alerts come before the time that they are of
             more = c.reader.wait() => if !more && matches!(*c.phase.borrow(), Phase::Running) {
                 return Next::End; // there is no log any more
             },
@@ -387,8 +485,14 @@ impl Work {
             return Next::End; // the rest is in the log
         }
         let mut phase = c.phase.clone();
+        let resting = async {
+            let until = Instant::now() + time;
+            while Instant::now() < until && c.spool.excess() == 0 {
+                tokio::time::sleep_until(until.min(Instant::now() + Duration::from_secs(1))).await;
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(time) => Next::Go,
+            () = resting => Next::Go,
             () = deadline(&mut phase) => Next::End,
             wish = c.wishes.recv() => match wish {
                 Some(Wish::Reopen) => {

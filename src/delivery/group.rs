@@ -15,30 +15,49 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::fs::{Fs, Mode, TEMPORARY, read_exact_at};
+use super::log::Place;
 use crate::sink::{self, Item, group_key};
 
 /// So many groups are open at once; the oldest is closed for a new one.
 const MOST: usize = 10_000;
-/// No file of groups is longer: each holds an alert of at most 64 KiB.
-const LONGEST: u64 = 1 << 30;
+/// The alerts that were held back last take no more bytes than these, over all groups.
+const BUDGET: usize = 32 << 20;
+/// No file of groups is longer.
+const LONGEST: u64 = 256 << 20;
 
 /// The groups of one output.
+///
+/// Two states are kept apart: `open` knows all alerts that were read, `kept` only those that the output is done with. The
+/// latter is what is saved, with the place that it belongs to: after a restart alerts from there on are read again, and find
+/// the groups as they were.
 #[derive(Debug)]
 pub(crate) struct Groups {
     span: Nanos,
     open: HashMap<Key, Open>,
     /// Groups by the end of their span.
     due: BTreeMap<(Nanos, Uuid), Key>,
+    bytes: usize,
+    kept: Saved,
     changed: bool,
     fs: Arc<dyn Fs>,
     /// The file that they are kept in.
     name: String,
 }
 
+/// What is written to the file.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Saved {
+    /// The log that the place is in.
+    log: u64,
+    seq: u64,
+    alerts: u32,
+    open: HashMap<Key, Open>,
+}
+
 /// What repeats have in common: [`group_key`].
 type Key = String;
 
-/// An open group, as it is kept over a restart.
+/// An open group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Open {
     first: Uuid,
@@ -58,15 +77,45 @@ pub(crate) enum Fate {
     Held,
 }
 
+/// What an alert or a follow-up changes of the groups, to be kept once the output is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// An alert opens a group.
+    Opens(Key, Uuid, Nanos),
+    /// An alert was held back.
+    Holds(Key, Nanos, String),
+    /// A group is closed.
+    Closes(Key, Uuid),
+}
+
+/// A group that was closed: the follow-up, if anything was held back.
+pub(crate) type Closed = (Option<Arc<Item>>, Effect);
+
 impl Groups {
     /// The groups of an output as they were kept; what cannot be read is forgotten, so that repeats are sent again.
-    pub(crate) fn open(fs: Arc<dyn Fs>, output: &str, span: Nanos) -> Groups {
-        let name = format!("groups-{}.json", hex(output.as_bytes()));
-        let open: HashMap<Key, Open> =
-            read(&*fs, &name).and_then(|saved| serde_json::from_slice(&saved).ok()).unwrap_or_default();
+    pub(crate) fn open(fs: Arc<dyn Fs>, output: &str, span: Nanos, log: u64) -> Groups {
+        let name = file_name(output);
+        let saved = read(&*fs, &name).and_then(|saved| serde_json::from_slice::<Saved>(&saved).ok());
+        let kept =
+            saved.filter(|saved| saved.log == log).unwrap_or_else(|| Saved { log, ..Saved::default() });
+        let open = kept.open.clone();
         let due =
             open.iter().map(|(key, group)| ((group.began.saturating_add(span), group.first), key.clone()));
-        Groups { due: due.collect(), span, open, changed: false, fs, name }
+        let bytes = open.values().map(Open::bytes).sum();
+        Groups { due: due.collect(), span, open, bytes, kept, changed: false, fs, name }
+    }
+
+    /// Forgets the groups of an output that is there no more.
+    pub(crate) fn remove(fs: &dyn Fs, output: &str) -> io::Result<()> {
+        match fs.remove(&file_name(output)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is kept belongs to this place: what lies before it is done.
+    pub(crate) fn place(&self) -> Place {
+        Place { seq: self.kept.seq, alerts: self.kept.alerts }
     }
 
     /// True if there is something new to be kept.
@@ -74,51 +123,98 @@ impl Groups {
         self.changed
     }
 
-    /// Keeps the open groups. It is no matter of safety: a power cut costs repeats that nobody is told of, no alert.
+    /// The output is done with what had this effect.
+    pub(crate) fn settle(&mut self, effect: Effect) {
+        self.changed = true;
+        let kept = &mut self.kept.open;
+        match effect {
+            Effect::Opens(key, first, time) => {
+                kept.insert(key, Open { first, began: time, last: time, count: 0, line: None });
+            }
+            Effect::Holds(key, time, line) => {
+                if let Some(group) = kept.get_mut(&key) {
+                    group.hold(time, line);
+                }
+            }
+            Effect::Closes(key, first) => {
+                if kept.get(&key).is_some_and(|group| group.first == first) {
+                    kept.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Keeps the groups as they are at a place. To be called before the cursor passes it.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(crate) fn save(&mut self) -> io::Result<()> {
+    pub(crate) fn save(&mut self, place: Place) -> io::Result<()> {
+        (self.kept.seq, self.kept.alerts) = (place.seq, place.alerts);
         let fresh = format!("{}{TEMPORARY}", self.name);
         let file = self.fs.open(&fresh, Mode::Create)?;
-        file.write_at(&serde_json::to_vec(&self.open)?, 0)?;
+        file.write_at(&serde_json::to_vec(&self.kept)?, 0)?;
         self.fs.rename(&fresh, &self.name)?;
         self.changed = false;
         Ok(())
     }
 
-    /// Takes an alert. Follow-ups that its time makes due are appended to `out` before it is decided on.
-    pub(crate) fn take(&mut self, item: &Item, out: &mut Vec<Arc<Item>>) -> Fate {
-        let Some(now) = time::parse(item.alert.time.as_bytes()) else { return Fate::Sent };
+    /// Takes an alert. Groups that its time makes due are appended to `out` before it is decided on.
+    pub(crate) fn take(&mut self, item: &Item, out: &mut Vec<Closed>) -> (Fate, Option<Effect>) {
+        // What the run says of itself has the time of the clock, not of the events.
+        let of_the_run = item.alert.k8s.is_none() && item.alert.evidence.is_empty();
+        let Some(now) = time::parse(item.alert.time.as_bytes()).filter(|_| !of_the_run) else {
+            return (Fate::Sent, None);
+        };
         let key = group_key(&item.alert);
         self.advance(now, out);
-        self.changed = true;
         if let Some(group) = self.open.get_mut(&key) {
-            group.count += 1;
-            group.last = group.last.max(now);
-            group.line = Some(item.line.clone());
-            return Fate::Held;
+            if now.abs_diff(group.began) >= self.span.unsigned_abs() {
+                return (Fate::Sent, None); // one of long before, which came late
+            }
+            self.bytes -= group.bytes();
+            group.hold(now, item.line.clone());
+            self.bytes += group.bytes();
+            return (Fate::Held, Some(Effect::Holds(key, now, item.line.clone())));
         }
-        if self.open.len() >= MOST {
+        while self.open.len() >= MOST || self.bytes > BUDGET {
             self.close_oldest(out);
         }
         self.due.insert((now.saturating_add(self.span), item.uuid), key.clone());
-        self.open.insert(key, Open { first: item.uuid, began: now, last: now, count: 0, line: None });
-        Fate::Sent
+        self.open.insert(key.clone(), Open { first: item.uuid, began: now, last: now, count: 0, line: None });
+        (Fate::Sent, Some(Effect::Opens(key, item.uuid, now)))
     }
 
     /// Closes the groups whose span is over at an event time.
-    pub(crate) fn advance(&mut self, now: Nanos, out: &mut Vec<Arc<Item>>) {
+    pub(crate) fn advance(&mut self, now: Nanos, out: &mut Vec<Closed>) {
         while self.due.first_key_value().is_some_and(|((end, _), _)| *end <= now) {
             self.close_oldest(out);
         }
     }
 
-    fn close_oldest(&mut self, out: &mut Vec<Arc<Item>>) {
-        let Some((_, key)) = self.due.pop_first() else { return };
-        self.changed = true;
-        out.extend(self.open.remove(&key).and_then(|group| follow_up(&group)));
+    fn close_oldest(&mut self, out: &mut Vec<Closed>) {
+        let Some(((_, first), key)) = self.due.pop_first() else { return };
+        let follow_up = self.open.remove(&key).and_then(|group| {
+            self.bytes -= group.bytes();
+            follow_up(&group)
+        });
+        out.push((follow_up, Effect::Closes(key, first)));
     }
+}
+
+impl Open {
+    fn bytes(&self) -> usize {
+        self.line.as_ref().map_or(0, String::len)
+    }
+
+    fn hold(&mut self, time: Nanos, line: String) {
+        self.count += 1;
+        self.last = self.last.max(time);
+        self.line = Some(line);
+    }
+}
+
+fn file_name(output: &str) -> String {
+    format!("groups-{}.json", hex(output.as_bytes()))
 }
 
 /// The content of a file, if there is one of a sensible length.
@@ -160,33 +256,50 @@ mod tests {
         Item { uuid: alert.uuid, line: sink::native(&alert), alert }
     }
 
-    /// What comes out of groups of a minute for alerts by user and second: `user@second`, or `user+count`.
+    fn open(fs: &Arc<dyn Fs>) -> Groups {
+        Groups::open(Arc::clone(fs), "out", 60 * SECOND, 1)
+    }
+
+    /// What comes out of groups of a minute for alerts by user and second: `user@second`, or `user+count`. After so many alerts
+    /// the output is restarted, having read three alerts more than it was done with.
     fn check(alerts: &[(&str, Nanos)], restart_after: Option<usize>, expected: &[&str]) {
         let fs: Arc<dyn Fs> = Arc::new(Memory::new(1 << 20));
-        let open = || Groups::open(Arc::clone(&fs), "out", 60 * SECOND);
-        let mut groups = open();
-        let mut shown = Vec::new();
-        for (n, (user, seconds)) in alerts.iter().enumerate() {
-            let (item, mut out) = (item(user, *seconds, n as u128), Vec::new());
-            let fate = groups.take(&item, &mut out);
-            shown.extend(out.iter().map(|item| {
-                let group = item.alert.group.as_ref().unwrap();
-                format!("{}+{}", item.alert.k8s.as_ref().unwrap().user, group.count)
-            }));
+        let mut groups = open(&fs);
+        let (mut shown, mut at, mut restart) = (Vec::new(), 0, restart_after);
+        while at < alerts.len() {
+            if restart == Some(at) {
+                restart = None;
+                for (n, (user, seconds)) in alerts.iter().enumerate().skip(at).take(3) {
+                    groups.take(&item(user, *seconds, n as u128), &mut Vec::new());
+                }
+                groups.save(Place { seq: at as u64, alerts: 0 }).unwrap();
+                groups = open(&fs);
+                assert_eq!(groups.place().seq, at as u64);
+            }
+            let (user, seconds) = alerts[at];
+            let mut out = Vec::new();
+            let (fate, effect) = groups.take(&item(user, seconds, at as u128), &mut out);
+            for (follow_up, effect) in out {
+                shown.extend(follow_up.iter().map(|item| {
+                    let group = item.alert.group.as_ref().unwrap();
+                    format!("{}+{}", item.alert.k8s.as_ref().unwrap().user, group.count)
+                }));
+                groups.settle(effect);
+            }
             if fate == Fate::Sent {
                 shown.push(format!("{user}@{seconds}"));
             }
-            if restart_after == Some(n) {
-                groups.save().unwrap();
-                groups = open();
+            if let Some(effect) = effect {
+                groups.settle(effect);
             }
+            at += 1;
         }
-        assert_eq!(shown, expected);
+        assert_eq!(shown, expected, "restart after {restart_after:?}");
     }
 
     #[test]
     fn repeats_are_held_back_and_told_of() {
-        for restart in [None, Some(0), Some(1), Some(2)] {
+        for restart in [None, Some(0), Some(1), Some(2), Some(3), Some(4)] {
             check(
                 &[("a", 0), ("a", 10), ("a", 59), ("b", 59), ("a", 61)],
                 restart,
@@ -201,30 +314,33 @@ mod tests {
     }
 
     #[test]
-    fn follow_ups_keep_their_ids() {
-        let ids = |restart: bool| {
-            let fs: Arc<dyn Fs> = Arc::new(Memory::new(1 << 20));
-            let mut groups = Groups::open(Arc::clone(&fs), "out", 60 * SECOND);
+    fn what_comes_late_is_no_repeat_of_what_came_after_it() {
+        check(&[("a", 5000), ("a", 0), ("a", 4990)], None, &["a@5000", "a@0"]);
+    }
+
+    #[test]
+    fn a_follow_up_that_was_not_done_comes_again_with_the_same_id() {
+        let fs: Arc<dyn Fs> = Arc::new(Memory::new(1 << 20));
+        let mut groups = open(&fs);
+        for (n, second) in [(1, 0), (2, 1)] {
+            let (_, effect) = groups.take(&item("a", second, n), &mut Vec::new());
+            groups.settle(effect.unwrap());
+        }
+        let ids = |groups: &mut Groups| {
             let mut out = Vec::new();
-            groups.take(&item("a", 0, 1), &mut out);
-            groups.take(&item("a", 1, 2), &mut out);
-            if restart {
-                groups.save().unwrap();
-                groups = Groups::open(fs, "out", 60 * SECOND);
-            }
             groups.advance(60 * SECOND, &mut out);
-            out.iter().map(|item| item.uuid).collect::<Vec<_>>()
+            out.iter().filter_map(|(item, _)| Some(item.as_ref()?.uuid)).collect::<Vec<_>>()
         };
-        assert_eq!(ids(false).len(), 1);
-        assert_eq!(ids(false), ids(true));
+        groups.save(Place { seq: 3, alerts: 0 }).unwrap();
+        let told = ids(&mut groups);
+        assert_eq!((told.len(), &told), (1, &ids(&mut open(&fs))));
     }
 
     #[test]
     fn the_number_of_groups_is_bounded() {
-        let mut groups = Groups::open(Arc::new(Memory::new(1 << 20)), "out", 60 * SECOND);
-        let mut out = Vec::new();
+        let mut groups = open(&(Arc::new(Memory::new(1 << 20)) as Arc<dyn Fs>));
         for n in 0..MOST + 5 {
-            groups.take(&item(&format!("user-{n}"), 0, n as u128), &mut out);
+            groups.take(&item(&format!("user-{n}"), 0, n as u128), &mut Vec::new());
         }
         assert_eq!((groups.open.len(), groups.due.len()), (MOST, MOST));
     }

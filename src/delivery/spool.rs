@@ -88,9 +88,12 @@ impl Spool {
         (self.bytes.load(Ordering::Relaxed), self.alerts.load(Ordering::Relaxed))
     }
 
-    /// True if the output is to give up its oldest alerts.
-    pub(crate) fn overflows(&self) -> bool {
-        self.limits.on_full == OnFull::DropOldest && self.waiting().0 > self.limits.max_bytes.0
+    /// Bytes of the oldest alerts that the output is to give up.
+    pub(crate) fn excess(&self) -> u64 {
+        match self.limits.on_full {
+            OnFull::Block => 0,
+            OnFull::DropOldest => self.waiting().0.saturating_sub(self.limits.max_bytes.0),
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -114,6 +117,11 @@ pub(crate) struct Spools(Arc<RwLock<Vec<Arc<Spool>>>>);
 impl Spools {
     fn each<T>(&self, of: impl FnOnce(&[Arc<Spool>]) -> T) -> T {
         of(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another output comes.
+    pub(crate) fn add(&self, spool: Arc<Spool>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(spool);
     }
 
     /// Puts others in their place.
@@ -156,7 +164,7 @@ mod tests {
         let spools = Spools::default();
         spools.replace(vec![Arc::clone(&spool)]);
         spools.grown(&[Entry { uuid: Uuid::nil(), json: "x".repeat(bytes) }]);
-        assert_eq!((spools.have_room(), spool.overflows()), (room, overflows), "{bytes}");
+        assert_eq!((spools.have_room(), spool.excess() > 0), (room, overflows), "{bytes}");
         assert_eq!((spools.filling().len(), spools.filling().len()), (usize::from(tells), 0));
         spool.done(bytes as u64, 1, 7);
         assert_eq!((spools.have_room(), spool.waiting(), spools.passed()), (true, (0, 0), Some(7)));
