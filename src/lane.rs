@@ -63,6 +63,9 @@ pub(crate) enum Order {
     Reload(Box<Judging>, oneshot::Sender<io::Result<()>>),
     /// Raise an alert about the run.
     Raise(Raised),
+    /// These are the outputs, and there are no others. The log remembers it, so that one whose cursor is lost is not taken for
+    /// a new one.
+    Outputs(Vec<String>),
 }
 
 /// Something about the run that an operator must know.
@@ -260,6 +263,10 @@ impl Lane {
                     biased;
                     Some(order) = self.parts.orders.recv() => match order {
                         Order::Reload(new, reply) => return Next::Reload(new, reply),
+                        Order::Outputs(names) => {
+                            self.outputs(&names).await;
+                            continue;
+                        }
                         Order::Raise(raised) => {
                             self.raise(judging, raised).await;
                             continue;
@@ -454,6 +461,18 @@ impl Lane {
         Handled { records: tally.records() - tally.bad - unrecognized, bad }
     }
 
+    /// Remembers in the log which outputs there are.
+    async fn outputs(&mut self, names: &[String]) {
+        let keys: HashSet<Arc<str>> = names.iter().map(|name| Arc::from(output_key(name))).collect();
+        for gone in self.known.iter().filter(|key| key.starts_with(OUTPUT) && !keys.contains(*key)) {
+            self.positions.insert(Arc::clone(gone), GONE.to_owned());
+        }
+        for key in keys {
+            self.positions.insert(key, HERE.to_owned());
+        }
+        self.append(&mut Record::default(), Why::Due).await;
+    }
+
     /// Writes records that are no events to the dead letters. Returns what is to be said of it.
     async fn put_aside(&mut self, rejected: Vec<Rejected>) -> Option<Raised> {
         let first = rejected.first()?;
@@ -544,6 +563,9 @@ impl Lane {
         self.stats = now;
         self.parts.telemetry.steps_dropped(self.parts.log.dropped_steps());
         self.parts.telemetry.dead_letters_fallen(self.parts.dead.fallen());
+        for (output, bytes, alerts) in self.parts.spools.waiting() {
+            self.parts.telemetry.spool(&output, alerts, bytes);
+        }
         for notice in self.silences() {
             self.notice(judging, &notice).await;
         }
@@ -670,6 +692,21 @@ impl Lane {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // If whoever says it has gone, nobody waits for us either.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Begins what stands among the positions for an output. No input is called that.
+const OUTPUT: &str = "\u{1}output ";
+/// The output is there, or was once.
+const HERE: &str = "here";
+const GONE: &str = "gone";
+
+fn output_key(name: &str) -> String {
+    format!("{OUTPUT}{name}")
+}
+
+/// True if the log knows of an output that alerts may wait for.
+pub(crate) fn knows_output(positions: &BTreeMap<String, String>, name: &str) -> bool {
+    positions.get(&output_key(name)).is_some_and(|state| state == HERE)
 }
 
 /// What tells the log which correlations its steps belong to, and for how long they matter.

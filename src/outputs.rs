@@ -1,6 +1,6 @@
 //! The outputs of a live run: a courier each, started, changed and ended in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) durable: bool,
     /// What may wait for an output.
     pub(crate) limits: Limits,
+    /// Outputs that the log knows of from before this run.
+    pub(crate) known: Arc<HashSet<String>>,
 }
 
 /// A courier at work.
@@ -93,6 +95,9 @@ impl Outputs {
             }
         }
         self.spools.replace(self.running.iter().map(|running| Arc::clone(&running.spool)).collect());
+        let names = self.running.iter().map(|running| running.output.name()).collect();
+        // A lane that is too busy to listen is told at the next start.
+        let _ = self.shared.raise.try_send(Order::Outputs(names));
         for (name, gone) in old {
             let spool = Arc::clone(&gone.spool);
             retire(gone).await;
@@ -129,7 +134,8 @@ impl Outputs {
     fn start(&self, output: Output, transport: Transport) -> Running {
         let name = output.name();
         let shared = self.shared.clone();
-        let (cursor, damage) = Cursor::open(Arc::clone(&shared.fs), &name, &shared.tail);
+        let (cursor, damage) =
+            Cursor::open(Arc::clone(&shared.fs), &name, &shared.tail, shared.known.contains(&name));
         if let Some(damage) = damage {
             // The lane may not be there yet; the channel holds what the first outputs say.
             let _ = shared.raise.try_send(Order::Raise(damaged(&damage)));

@@ -15,7 +15,7 @@ use crate::delivery::fs::{Disk, Fs, Memory};
 use crate::delivery::log::{Log, Options, State};
 use crate::delivery::spool::Spools;
 use crate::exit::{Exit, Failure};
-use crate::lane::{Judging, Lane, Order, Parts, Raised, rule_tags};
+use crate::lane::{Judging, Lane, Order, Parts, Raised, knows_output, rule_tags};
 use crate::live::{Input, Live};
 use crate::outputs::{self, Outputs, Shared};
 use crate::recent::Recent;
@@ -181,6 +181,13 @@ impl Run {
             latest: time,
             durable: kept.durable,
             limits,
+            known: Arc::new(
+                outputs
+                    .iter()
+                    .map(|(output, _)| output.name())
+                    .filter(|name| knows_output(&state.positions, name))
+                    .collect(),
+            ),
         };
         let mut all = Outputs::new(shared, spools.clone());
         all.replace(outputs).await;
@@ -470,7 +477,10 @@ fn start_lane(lane: Lane, judging: Judging) -> oneshot::Receiver<std::io::Result
 fn say(live: &Live, judging: &Judging, state: &State, durable: bool) {
     eprint!("{}", described(live, judging));
     let kept = if durable { live.state_dir.display().to_string() } else { "nothing (stateless)".to_owned() };
-    eprintln!("state      {kept}; {} positions restored", state.positions.len());
+    eprintln!(
+        "state      {kept}; {} positions restored",
+        state.positions.keys().filter(|input| !input.starts_with('\u{1}')).count()
+    );
 }
 
 fn print(live: &Live, judging: &Judging) {

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: a place that was saved survives the end of the process, and one that was synced a power cut. What is damaged
 //! costs duplicates, never an alert: without a slot that can be read the sink begins with all that the log still holds.
-//! A sink that was never there before begins at the end.
+//! A sink that was never there before begins at the end; whoever opens the cursor says whether it was.
 //!
 //! ```text
 //! slot at 0 and at 512: magic[8] version:u32 alerts:u32 count:u64 log:u64 seq:u64 crc32c:u32, little-endian
@@ -77,9 +77,9 @@ impl Slot {
 }
 
 impl Cursor {
-    /// The cursor of a sink. To be called before anything is appended that the sink must see: what comes after is not missed
+    /// The cursor of a sink, which is `known` if it was there before. To be called before anything is appended that the sink must see: what comes after is not missed
     /// even if the process ends at once. What is said beside it is what was wrong with the file.
-    pub(crate) fn open(fs: Arc<dyn Fs>, sink: &str, tail: &Tail) -> (Cursor, Option<Damage>) {
+    pub(crate) fn open(fs: Arc<dyn Fs>, sink: &str, tail: &Tail, known: bool) -> (Cursor, Option<Damage>) {
         let name = file_name(sink);
         let opened = match fs.open(&name, Mode::Read) {
             Ok(file) => Some(Slot::read(&*file)),
@@ -88,6 +88,7 @@ impl Cursor {
         };
         let (log, end) = (tail.id(), tail.end());
         let (place, what) = match opened {
+            None if known => (Place::START, Some("it is gone: the sink gets again what the log still holds")),
             None => (end, None),
             Some(None) => (Place::START, Some("it is damaged: the sink gets again what the log still holds")),
             Some(Some(slot)) if slot.log != log => {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     fn open(disk: &Simulated, log: &Log) -> (Place, bool) {
-        let (cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail());
+        let (cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail(), false);
         (cursor.place(), damage.is_some())
     }
 
@@ -214,13 +215,13 @@ mod tests {
         let disk = Simulated::new(1);
         let mut log = log(&disk);
         let here = append(&mut log);
-        let (mut cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail());
+        let (mut cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail(), false);
         assert_eq!((cursor.place(), damage), (here, None));
         append(&mut log);
         disk.restart();
         assert_eq!(open(&disk, &log), (here, false), "even if the power goes at once");
         for alerts in 1..4 {
-            cursor = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail()).0;
+            cursor = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail(), false).0;
             let place = Place { alerts, ..here };
             cursor.save(place).unwrap();
             disk.kill();
@@ -236,7 +237,7 @@ mod tests {
         let disk = Simulated::new(1);
         let mut log = log(&disk);
         let mut places: Vec<Place> = (0..3).map(|_| append(&mut log)).collect();
-        let (mut cursor, _) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail());
+        let (mut cursor, _) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail(), false);
         cursor.save(places[1]).unwrap();
         places.push(Place::START);
         let file = file_name("a sink");
@@ -259,7 +260,7 @@ mod tests {
         let disk = Simulated::new(1);
         let mut first = log(&disk);
         append(&mut first);
-        let (mut cursor, _) = Cursor::open(Arc::new(disk.clone()), "a sink", &first.tail());
+        let (mut cursor, _) = Cursor::open(Arc::new(disk.clone()), "a sink", &first.tail(), false);
         let end = first.tail().end();
         cursor.save(Place { seq: end.seq + 7, alerts: 2 }).unwrap();
         assert_eq!(open(&disk, &first), (end, true));
@@ -276,7 +277,7 @@ mod tests {
         let mut log = log(&disk);
         let place = append(&mut log);
         disk.plan(Some(Plan { operations: 0..1000, fault: Fault::Full }));
-        let (mut cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail());
+        let (mut cursor, damage) = Cursor::open(Arc::new(disk.clone()), "a sink", &log.tail(), false);
         assert!(damage.is_some());
         let next = Place { seq: place.seq - 1, alerts: 1 };
         assert!(cursor.save(next).is_err());

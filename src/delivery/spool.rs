@@ -147,6 +147,15 @@ impl Spools {
         self.each(|spools| spools.iter().map(|spool| spool.passed()).min())
     }
 
+    /// What waits for each output: its name, bytes and number of alerts.
+    pub(crate) fn waiting(&self) -> Vec<(String, u64, u64)> {
+        let one = |spool: &Arc<Spool>| {
+            let (bytes, alerts) = spool.waiting();
+            (spool.output.clone(), bytes, alerts)
+        };
+        self.each(|spools| spools.iter().map(one).collect())
+    }
+
     /// Outputs whose spools have become nearly full since the last call.
     pub(crate) fn filling(&self) -> Vec<Arc<Spool>> {
         self.each(|spools| spools.iter().filter(|spool| spool.fills_up()).cloned().collect())

@@ -168,6 +168,7 @@ fn killed_at_the_nth_system_call() {
             let ended = soon(Duration::from_millis(scaled(4000, 8000)), || lapwing.ended().is_some());
             reached += u64::from(ended);
             house.kill(lapwing);
+            thread::sleep(Duration::from_millis(200));
         }
     });
     assert!(reached >= 3, "hardly any of the system calls was reached: {reached}\n{}", house.tail());

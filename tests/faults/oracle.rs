@@ -72,9 +72,9 @@ pub(crate) struct Verdict {
 pub(crate) fn compare(expected: &Alerts, taken: &[Taken]) -> Verdict {
     let mut verdict = Verdict::default();
     let findings: BTreeSet<String> = expected.values().map(finding).collect();
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for Taken { uuid, alert, .. } in taken {
-        let again = seen.insert(uuid.clone(), ()).is_some();
+        let again = !seen.insert(uuid.clone());
         verdict.duplicates += usize::from(again);
         if is_of_the_run(alert) {
             verdict.gaps += usize::from(text(alert, "detector") == "integrity/input-gap" && !again);
@@ -87,7 +87,7 @@ pub(crate) fn compare(expected: &Alerts, taken: &[Taken]) -> Verdict {
             None => _ = verdict.spurious.insert(uuid.clone()),
         }
     }
-    verdict.missing = expected.keys().filter(|uuid| !seen.contains_key(*uuid)).cloned().collect();
+    verdict.missing = expected.keys().filter(|uuid| !seen.contains(*uuid)).cloned().collect();
     verdict
 }
 

@@ -18,6 +18,8 @@ const ROTATION: Rotation = Rotation::Rename { compress: false };
 #[test]
 fn a_receiver_that_fails_in_every_way() {
     let mut house = House::new("receiver-faults");
+    // It loses acknowledgements on purpose.
+    house.most_duplicates = Some(scaled(100, 1000));
     let mut writer = Writer::new(house.path(), Events::new(house.seed, 100), ROTATION, 1 << 20, house.seed);
     let lapwing = house.settle_in(&mut writer);
     let modes = [

@@ -34,9 +34,8 @@ fn asked_to_end_while_events_flow() {
     });
     house.figures.insert("slowest_stop_seconds".into(), crate::house::rounded(slowest.as_secs_f64()).into());
     let lapwing = house.start();
-    let taken = house.finish(lapwing, writer.rotations);
-    let distinct: std::collections::HashSet<_> = taken.iter().map(|taken| &taken.uuid).collect();
-    assert_eq!(distinct.len(), taken.len(), "nothing comes twice when it ends in order");
+    // Nothing comes twice when it ends in order: nothing was killed here.
+    house.finish(lapwing, writer.rotations);
 }
 
 #[test]
@@ -105,9 +104,7 @@ fn reloaded_while_events_flow() {
     until("the broken configuration is told of", || {
         house.receiver.taken().iter().any(|taken| taken.alert["detector"] == "integrity/reload-failed")
     });
-    let taken = house.finish(lapwing, writer.rotations);
-    let distinct: std::collections::HashSet<_> = taken.iter().map(|taken| &taken.uuid).collect();
-    assert_eq!(distinct.len(), taken.len(), "a reload repeats nothing");
+    house.finish(lapwing, writer.rotations);
 }
 
 /// Within what is promised: a minute back, less than five minutes ahead.
@@ -198,7 +195,7 @@ fn what_is_really_gone_is_told() {
     until("the gap is told of", || {
         house.receiver.taken().iter().any(|taken| taken.alert["detector"] == "integrity/input-gap")
     });
-    house.figures.insert("gaps_allowed".into(), true.into());
+    house.has_gaps = true;
     let expected = house.singles();
     house.all_come(&expected);
     let stopping = lapwing.stop();
@@ -253,7 +250,7 @@ fn poison(kind: u8, line: &str, rng: &mut fastrand::Rng) -> Vec<u8> {
             bytes = event
                 .replacen('{', "{\"padding\":\"", 1)
                 .replacen("\"kind\"", &format!("{}\",\"kind\"", "p".repeat(2 << 20)), 1)
-                .into_bytes()
+                .into_bytes();
         }
         8 => {
             let value: serde_json::Value = serde_json::from_str(event).unwrap();
