@@ -135,7 +135,7 @@ pub enum Extent {
 pub struct RuleTag {
     /// `family/name`.
     pub name: String,
-    /// Hash of its logic and that of its members.
+    /// Hash of its logic and that of its members, and of the form of steps.
     pub logic: [u8; 32],
 }
 
@@ -229,7 +229,11 @@ impl Engine {
 
     /// What tells the correlations of this engine from those of another: the rule that a step begins with counts among them.
     pub fn correlations(&self) -> impl ExactSizeIterator<Item = RuleTag> {
-        self.correlations.iter().map(|rule| RuleTag { name: rule.name.clone(), logic: rule.logic_hash })
+        self.correlations.iter().map(|rule| {
+            let mut logic = rule.logic_hash;
+            logic[0] ^= correlate::FORM;
+            RuleTag { name: rule.name.clone(), logic }
+        })
     }
 
     /// For each of [`Engine::correlations`], for how long its steps are needed once the clock of the events has passed them.

@@ -56,6 +56,7 @@ pub use rule::{
     COMPUTED, Condition, Expr, Kind, LATENESS, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN, Member, Op, Rule,
     Source, subscriptions,
 };
+pub(crate) use step::FORM;
 pub use step::{Place, StepBuilder};
 
 use clock::Clock;

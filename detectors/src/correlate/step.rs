@@ -1,6 +1,6 @@
 //! Steps as bytes: what one match of a member means to one correlation rule, packed so that it can be sorted, spilled and
-//! sent. The form is private to one version of Lapwing and never outlives a run, except for the group key in it, which
-//! alert ids are made of ([`super::report::uuid`]): it must not change.
+//! sent. The form is private to Lapwing; a live run keeps steps over a restart, and knows by [`FORM`] that they are still of
+//! this one. The group key in it is what alert ids are made of ([`super::report::uuid`]): it must not change.
 //!
 //! ```text
 //! rule member identity[16] counted[8] group:(n text*) place:(input offset length sha256[32] audit_id?) shown:(n text?*)
@@ -18,6 +18,9 @@ use crate::event::identity::Identity;
 use crate::event::time::Nanos;
 use crate::redact::REDACTED;
 use crate::value::Value;
+
+/// The form of steps: to be counted up when it changes.
+pub(crate) const FORM: u8 = 1;
 
 /// Where the event behind a step lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
