@@ -1,6 +1,6 @@
 //! How far the outputs are behind, for those who wait for them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use schemars::JsonSchema;
@@ -16,8 +16,9 @@ pub(crate) struct Spool {
     pub(crate) output: String,
     limits: Limits,
     /// Bytes and number of alerts that the output has not done with.
-    bytes: AtomicU64,
-    alerts: AtomicU64,
+    /// For a moment below zero when the output was faster than whoever counts what came.
+    bytes: AtomicI64,
+    alerts: AtomicI64,
     /// Every record up to this one is done with.
     passed: AtomicU64,
     /// An alert about its being full has been raised.
@@ -57,8 +58,8 @@ impl Spool {
         Arc::new(Spool {
             output: output.to_owned(),
             limits,
-            bytes: AtomicU64::new(bytes),
-            alerts: AtomicU64::new(alerts),
+            bytes: AtomicI64::new(bytes as i64),
+            alerts: AtomicI64::new(alerts as i64),
             passed: AtomicU64::new(passed),
             told: AtomicBool::new(false),
         })
@@ -66,15 +67,14 @@ impl Spool {
 
     /// Alerts have come.
     fn grown(&self, bytes: u64, alerts: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.alerts.fetch_add(alerts, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.alerts.fetch_add(alerts as i64, Ordering::Relaxed);
     }
 
     /// The output has done with alerts, and with every record up to one.
     pub(crate) fn done(&self, bytes: u64, alerts: u64, passed: u64) {
-        let less = |had: u64, by: u64| Some(had.saturating_sub(by));
-        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| less(had, bytes));
-        let _ = self.alerts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |had| less(had, alerts));
+        self.bytes.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.alerts.fetch_sub(alerts as i64, Ordering::Relaxed);
         self.passed.fetch_max(passed, Ordering::Relaxed);
     }
 
@@ -85,7 +85,7 @@ impl Spool {
 
     /// Bytes and number of alerts that wait.
     pub(crate) fn waiting(&self) -> (u64, u64) {
-        (self.bytes.load(Ordering::Relaxed), self.alerts.load(Ordering::Relaxed))
+        (self.bytes.load(Ordering::Relaxed).max(0) as u64, self.alerts.load(Ordering::Relaxed).max(0) as u64)
     }
 
     /// Bytes of the oldest alerts that the output is to give up.
