@@ -131,7 +131,6 @@ fn failed_syncs_are_not_trusted() {
 }
 
 #[test]
-#[ignore = "does not always end in order when writes of the cursor fail too"]
 fn failed_writes_are_repeated_elsewhere() {
     failing(
         "eio-write",
