@@ -23,7 +23,7 @@ pub(crate) fn while_writing(mut writer: Writer, seed: u64, what: impl FnOnce()) 
             let mut rng = fastrand::Rng::with_seed(seed ^ 0x3717e);
             while !done.load(Ordering::Relaxed) {
                 writer.write(rng.usize(1..30));
-                thread::sleep(Duration::from_millis(rng.u64(0..30)));
+                thread::sleep(Duration::from_millis(rng.u64(0..12)));
                 if rng.u16(0..400) == 0 {
                     writer.rotate();
                     writer.write(1);
@@ -35,7 +35,9 @@ pub(crate) fn while_writing(mut writer: Writer, seed: u64, what: impl FnOnce()) 
         // If it panics the writer must be told all the same, or the scope waits for ever.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what));
         done.store(true, Ordering::Relaxed);
-        let writer = writing.join().unwrap();
+        let mut writer = writing.join().unwrap();
+        // However short it was, there is something to be found.
+        writer.write(500);
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }

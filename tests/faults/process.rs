@@ -4,6 +4,8 @@ use std::fs::OpenOptions;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,9 +35,16 @@ pub(crate) fn soon(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// An address at which nobody listens, chosen by the system.
+/// An address at which nobody listens, and that is given out once. It lies below the ports that the system gives to clients:
+/// while a listener is down, one of those would soon be somebody's own end of a connection.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
+    loop {
+        let port = 12_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// True if the suite was asked for its long part.

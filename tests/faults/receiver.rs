@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::process::free_address;
+
 /// How it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -59,9 +61,9 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Listens at a port that the system chooses.
+    /// Listens at a port of its own.
     pub(crate) fn new(seed: u64) -> Receiver {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind(free_address()).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Accept),
