@@ -29,6 +29,7 @@ use crate::delivery::dead::{Dead, Rejected};
 use crate::delivery::log::{Log, RuleTag};
 use crate::delivery::spool::Spools;
 use crate::delivery::{Entry, Record};
+use crate::live::{Input, Live};
 use crate::pulse::Pulse;
 use crate::recent::Recent;
 use crate::server::{Heartbeat, Readiness};
@@ -115,6 +116,28 @@ pub(crate) struct Parts {
     pub(crate) readiness: Readiness,
 }
 
+/// What a lane has to know of its inputs.
+pub(crate) struct Inputs {
+    /// How many there are.
+    open: usize,
+    /// Those that have positions.
+    positioned: Vec<Arc<str>>,
+    /// Those of which the log knows one.
+    known: HashSet<Arc<str>>,
+}
+
+impl Inputs {
+    /// The inputs of a live run, and the positions in the log.
+    pub(crate) fn of(live: &Live, positions: &BTreeMap<String, String>) -> Inputs {
+        let files = live.inputs.iter().filter(|input| matches!(input, Input::File(_)));
+        Inputs {
+            open: live.inputs.len(),
+            positioned: files.map(|input| Arc::from(input.name())).collect(),
+            known: positions.keys().map(|input| Arc::from(input.as_str())).collect(),
+        }
+    }
+}
+
 /// The lane.
 pub(crate) struct Lane {
     parts: Parts,
@@ -129,6 +152,8 @@ pub(crate) struct Lane {
     latest: HashMap<Arc<str>, Nanos>,
     /// Inputs whose position is in the log.
     known: HashSet<Arc<str>>,
+    /// Inputs that have positions: the run is ready once it knows where they begin.
+    positioned: Vec<Arc<str>>,
     /// Something could not be made durable before the time to end had come: nothing may be acknowledged any more.
     given_up: bool,
     /// When what was raised last, and how often it happened since.
@@ -170,8 +195,9 @@ enum Next {
 }
 
 impl Lane {
-    /// A lane for so many inputs, of which some have a position in the log.
-    pub(crate) fn new(parts: Parts, inputs: usize, known: HashSet<Arc<str>>) -> Lane {
+    /// A lane for these inputs.
+    pub(crate) fn new(parts: Parts, inputs: Inputs) -> Lane {
+        let Inputs { open, positioned, known } = inputs;
         Lane {
             parts,
             streams: HashMap::new(),
@@ -180,11 +206,12 @@ impl Lane {
             committed: Instant::now(),
             latest: HashMap::new(),
             known,
+            positioned,
             given_up: false,
             raised: HashMap::new(),
             stats: Stats::default(),
             pulses: HashMap::new(),
-            open: inputs,
+            open,
         }
     }
 
@@ -196,6 +223,7 @@ impl Lane {
             self.stats = correlator.stats();
             self.parts.telemetry.detectors(judging.engine.detectors());
             self.parts.readiness.set(Readiness::DETECTORS, true);
+            self.tell_ready();
             match self.judge_with(&judging, &mut correlator).await {
                 Next::End => {
                     self.end(&judging, &mut correlator).await;
@@ -533,8 +561,15 @@ impl Lane {
             self.pulses.values_mut().for_each(|pulse| pulse.excuse(now)); // nobody could be heard
         }
         self.known.extend(record.positions.keys().map(|input| Arc::from(input.as_str())));
+        self.tell_ready();
         self.parts.spools.grown(&record.alerts);
         true
+    }
+
+    /// A run that was killed right after it said that it was ready must know at the next start where it began.
+    fn tell_ready(&self) {
+        let begun = self.positioned.iter().all(|input| self.known.contains(input));
+        self.parts.readiness.set(Readiness::POSITIONS, begun);
     }
 
     /// Appends a record if there is room for it and the disk takes it, and tells of what keeps it from that.
@@ -694,7 +729,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Begins what stands among the positions for an output. No input is called that.
+/// Begins what stands among the positions for an output.
 const OUTPUT: &str = "\u{1}output ";
 /// The output is there, or was once.
 const HERE: &str = "here";

@@ -116,6 +116,8 @@ impl Readiness {
     pub(crate) const DETECTORS: &'static str = "the detectors are not loaded yet";
     /// Until the inputs are open.
     pub(crate) const INPUTS: &'static str = "the inputs are not open yet";
+    /// Until it is durable where the inputs begin.
+    pub(crate) const POSITIONS: &'static str = "it is not yet kept where the inputs begin";
     /// While the spool of an output is full and inputs are not read.
     pub(crate) const SPOOL: &'static str = "the spool of an output is full";
     /// While nothing can be made durable.

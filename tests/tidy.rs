@@ -56,7 +56,8 @@ fn functions_fit_a_screen() {
                 .trim_start()
                 .trim_start_matches("pub ")
                 .trim_start_matches("pub(crate) ")
-                .trim_start_matches("pub(super) ");
+                .trim_start_matches("pub(super) ")
+                .trim_start_matches("async ");
             if !head.starts_with("fn ") && !head.starts_with("const fn ") {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! `lapwing run`: joins sources, lane, couriers and server, and ends them in order.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +12,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::cli;
+use crate::delivery::OF_THE_RUN;
 use crate::delivery::dead::Dead;
 use crate::delivery::fs::{Disk, Fs, Memory};
-use crate::delivery::log::{Log, Options, State};
-use crate::delivery::spool::Spools;
+use crate::delivery::log::{Damage, Log, Options, RuleTag, State};
+use crate::delivery::spool::{Limits, Spools};
 use crate::exit::{Exit, Failure};
-use crate::lane::{Judging, Lane, Order, Parts, Raised, knows_output, rule_tags};
+use crate::lane::{Inputs, Judging, Lane, Order, Parts, Raised, knows_output, rule_tags};
 use crate::live::{Input, Live};
 use crate::outputs::{self, Outputs, Shared};
 use crate::recent::Recent;
@@ -110,17 +113,35 @@ struct Run {
 struct Kept {
     fs: Arc<dyn Fs>,
     durable: bool,
+    limits: Limits,
+    log: Log,
+    state: State,
+    dead: Arc<Dead>,
 }
 
 impl Kept {
-    /// Opens the state directory. One that cannot be written is no reason not to watch: the run goes on without, and says so.
-    fn open(typed: &cli::Run, live: &Live) -> Result<Kept, Failure> {
-        let memory = || Kept { fs: Arc::new(Memory::new(STATELESS)), durable: false };
+    /// Opens what the last run left, or begins anew.
+    fn open(typed: &cli::Run, live: &Live, rules: Vec<RuleTag>) -> Result<Kept, Failure> {
+        let (fs, durable) = Kept::place(typed, live)?;
+        let options = if durable { Options::durable(rules) } else { Options::in_memory(rules) };
+        let (log, state) = Log::open(Arc::clone(&fs), options)
+            .map_err(|error| Failure::usage(anyhow!("{}: {error}", live.state_dir.display())))?;
+        let mut limits = live.spool;
+        if !durable {
+            limits.max_bytes = limits.max_bytes.min(Size(STATELESS_SPOOL));
+        }
+        let dead = Arc::new(Dead::open(Arc::clone(&fs), DEAD_LETTERS));
+        Ok(Kept { fs, durable, limits, log, state, dead })
+    }
+
+    /// The state directory. One that cannot be written is no reason not to watch: the run goes on without, and says so.
+    fn place(typed: &cli::Run, live: &Live) -> Result<(Arc<dyn Fs>, bool), Failure> {
+        let memory = || -> (Arc<dyn Fs>, bool) { (Arc::new(Memory::new(STATELESS)), false) };
         if typed.stateless {
             return Ok(memory());
         }
         match Disk::open(&live.state_dir) {
-            Ok(disk) => Ok(Kept { fs: Arc::new(disk), durable: true }),
+            Ok(disk) => Ok((Arc::new(disk), true)),
             Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => Err(Failure::usage(anyhow!(
                 "{} is used by another process: give this one a `state_dir` of its own, or end the other",
                 live.state_dir.display()
@@ -135,6 +156,12 @@ impl Kept {
             }
         }
     }
+
+    /// Those of the outputs that the log knows.
+    fn known(&self, outputs: &[(Output, Transport)]) -> Arc<HashSet<String>> {
+        let names = outputs.iter().map(|(output, _)| output.name());
+        Arc::new(names.filter(|name| knows_output(&self.state.positions, name)).collect())
+    }
 }
 
 impl Run {
@@ -145,57 +172,33 @@ impl Run {
         outputs: Vec<(Output, Transport)>,
     ) -> Result<Run, Failure> {
         let (telemetry, heartbeat, readiness) = (Telemetry::new(), Heartbeat::new(), Readiness::new());
-        let (end, ending) = watch::channel(None);
+        readiness.set(Readiness::POSITIONS, false);
         let (closed, closing) = watch::channel(false);
         let (reload, reloads) = mpsc::channel(1);
-        let server = server::start(
-            &live.server,
-            Arc::clone(&telemetry),
-            readiness.clone(),
-            heartbeat.clone(),
-            reload,
-            closing,
-        )
-        .await
-        .map_err(Failure::usage)?;
-        eprintln!("server     http://{} /healthz /readyz /metrics", server.address);
-        let kept = Kept::open(typed, &live)?;
-        let broken = |error: std::io::Error| Failure::usage(anyhow!("{}: {error}", live.state_dir.display()));
-        let rules = rule_tags(&judging.engine);
-        let options = if kept.durable { Options::durable(rules) } else { Options::in_memory(rules) };
-        let (log, state) = Log::open(Arc::clone(&kept.fs), options).map_err(broken)?;
-        let dead = Arc::new(Dead::open(Arc::clone(&kept.fs), DEAD_LETTERS));
+        let (counters, pulse) = (Arc::clone(&telemetry), heartbeat.clone());
+        let server = server::start(&live.server, counters, readiness.clone(), pulse, reload, closing).await;
+        let server = server.map_err(Failure::usage)?;
+        let kept = Kept::open(typed, &live, rule_tags(&judging.engine))?;
         let (orders, heard) = mpsc::channel(256);
-        let (latest, time) = watch::channel(0);
-        let spools = Spools::default();
-        let mut limits = live.spool;
-        if !kept.durable {
-            limits.max_bytes = limits.max_bytes.min(Size(STATELESS_SPOOL));
-        }
+        let (spools, (latest, time)) = (Spools::default(), watch::channel(0));
         let shared = Shared {
             fs: Arc::clone(&kept.fs),
-            tail: log.tail(),
-            dead: Arc::clone(&dead),
+            tail: kept.log.tail(),
+            dead: Arc::clone(&kept.dead),
             telemetry: Arc::clone(&telemetry),
             raise: orders.clone(),
             latest: time,
             durable: kept.durable,
-            limits,
-            known: Arc::new(
-                outputs
-                    .iter()
-                    .map(|(output, _)| output.name())
-                    .filter(|name| knows_output(&state.positions, name))
-                    .collect(),
-            ),
+            limits: kept.limits,
+            known: kept.known(&outputs),
         };
         let mut all = Outputs::new(shared, spools.clone());
         all.replace(outputs).await;
-        say(&live, &judging, &state, kept.durable);
+        say(&live, &judging, &kept, server.address);
+        let Kept { log, state, dead, durable, .. } = kept;
+        let State { positions, recent, damage, .. } = state;
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
-        let State { positions, recent, damage, .. } = state;
-        let known = positions.keys().map(|input| Arc::from(input.as_str())).collect();
         let parts = Parts {
             deliveries,
             orders: heard,
@@ -209,29 +212,36 @@ impl Run {
             heartbeat,
             readiness: readiness.clone(),
         };
-        let lane = start_lane(Lane::new(parts, live.inputs.len(), known), judging);
+        let lane = start_lane(Lane::new(parts, Inputs::of(&live, &positions)), judging);
+        let stop = Stop::new().context("no descriptor is left").map_err(Failure::usage)?;
+        let (end, ending) = watch::channel(None);
+        let (server, intakes) = (server.task, Vec::new());
         let mut run = Run {
-            durable: kept.durable,
-            stop: Stop::new().context("no descriptor is left").map_err(Failure::usage)?,
+            live,
+            durable,
+            stop,
             end,
             give_up,
             orders,
             lane,
             closed,
-            server: server.task,
+            server,
             outputs: all,
-            intakes: Vec::new(),
+            intakes,
             reloads,
             readiness,
             telemetry,
-            live,
         };
+        run.tell_of(&damage);
+        run.open_inputs(&positions, sender, ending).await.map(|()| run)
+    }
+
+    /// Says what of our own files could not be read.
+    fn tell_of(&self, damage: &[Damage]) {
         for damaged in damage {
-            run.raise(outputs::damaged(&damaged));
+            tracing::error!(file = %damaged.place, lost = ?damaged.lost, "own state is damaged: {}", damaged.what);
+            self.raise(outputs::damaged(damaged));
         }
-        run.open_inputs(&positions, sender, ending).await?;
-        run.readiness.set(Readiness::INPUTS, true);
-        Ok(run)
     }
 
     fn raise(&self, raised: Raised) {
@@ -239,7 +249,7 @@ impl Run {
         let _ = self.orders.try_send(Order::Raise(raised));
     }
 
-    /// Opens the inputs. When the last of them ends, so does the lane.
+    /// Opens the inputs, and says so. When the last of them ends, so does the lane.
     async fn open_inputs(
         &mut self,
         positions: &std::collections::BTreeMap<String, String>,
@@ -269,6 +279,7 @@ impl Run {
                 }
             }
         }
+        self.readiness.set(Readiness::INPUTS, true);
         Ok(())
     }
 
@@ -474,13 +485,13 @@ fn start_lane(lane: Lane, judging: Judging) -> oneshot::Receiver<std::io::Result
 }
 
 /// What runs, said once on standard error.
-fn say(live: &Live, judging: &Judging, state: &State, durable: bool) {
+fn say(live: &Live, judging: &Judging, kept: &Kept, server: SocketAddr) {
     eprint!("{}", described(live, judging));
-    let kept = if durable { live.state_dir.display().to_string() } else { "nothing (stateless)".to_owned() };
-    eprintln!(
-        "state      {kept}; {} positions restored",
-        state.positions.keys().filter(|input| !input.starts_with('\u{1}')).count()
-    );
+    let place =
+        if kept.durable { live.state_dir.display().to_string() } else { "nothing (stateless)".to_owned() };
+    let positions = kept.state.positions.keys().filter(|input| !input.starts_with(OF_THE_RUN)).count();
+    eprintln!("state      {place}; {positions} positions restored");
+    eprintln!("server     http://{server} /healthz /readyz /metrics");
 }
 
 fn print(live: &Live, judging: &Judging) {

@@ -35,6 +35,9 @@ pub(crate) struct Record {
     pub(crate) alerts: Vec<Entry>,
 }
 
+/// Begins the names of positions that are no input's: what the run itself has to remember.
+pub(crate) const OF_THE_RUN: char = '\u{1}';
+
 /// An alert in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -83,7 +83,6 @@ fn keep_copy(files: &[PathBuf], to: &Path) {
 
 /// The file that is followed is still there, so everything can be found again.
 #[test]
-#[ignore = "damage in the middle of the newest segment can lose correlation steps: an open fault"]
 fn damaged_state_is_never_fatal() {
     let mut house = House::new("damage");
     house.most_duplicates = Some(usize::MAX);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::segment::{BASE_AT, FINAL, Found, HEAD, Header, Item, Opened, Scanner, items, secret};
 use super::{Active, BAD, Damage, Durable, Extent, Log, Options, SEGMENT, State, file_name};
+use crate::delivery::OF_THE_RUN;
 use crate::delivery::fs::{Fs, Mode, TEMPORARY, rewrite};
 
 /// So many files that could not be read are kept for somebody to look at.
@@ -170,6 +171,8 @@ struct Gathered {
     positions: BTreeMap<String, String>,
     recent: VecDeque<Uuid>,
     pending: Pending,
+    /// Records that were acknowledged are lost: what they held has to be read again, and so no later position counts.
+    holed: bool,
     /// The segment can be gone on with.
     is_clean: bool,
     /// No record behind the newest segment's last one had a higher seq.
@@ -204,9 +207,7 @@ impl Gathered {
     /// Takes what the base says, or only the positions, if the rest is known from the segment before.
     fn base(&mut self, fs: &dyn Fs, extent: &Extent, all: bool) {
         read_base(fs, extent, &mut |item| match item {
-            Item::Position { input, json } => {
-                self.positions.insert(input.to_owned(), json.to_owned());
-            }
+            Item::Position { input, json } => self.position(input.to_owned(), json.to_owned()),
             Item::Recent(uuids) if all => {
                 self.recent.extend(uuids.as_chunks().0.iter().map(|uuid| Uuid::from_bytes(*uuid)));
             }
@@ -269,7 +270,17 @@ impl Gathered {
     fn believe(&mut self, doubts: &mut Vec<Damage>, extent: &mut Extent) {
         self.settle();
         self.damage.append(doubts);
-        (self.is_clean, extent.spoiled) = (false, true);
+        (self.is_clean, extent.spoiled, self.holed) = (false, true, true);
+    }
+
+    /// Takes note of a position. Behind lost records it counts only for what has no older one: from that an input reads again
+    /// what was lost, and what it reads twice is known by its ids.
+    fn position(&mut self, name: String, json: String) {
+        if self.holed && !name.starts_with(OF_THE_RUN) {
+            self.positions.entry(name).or_insert(json);
+        } else {
+            self.positions.insert(name, json);
+        }
     }
 
     fn record(&mut self, payload: &[u8]) {
@@ -285,7 +296,9 @@ impl Gathered {
     }
 
     fn settle(&mut self) {
-        self.positions.append(&mut self.pending.positions);
+        for (name, json) in std::mem::take(&mut self.pending.positions) {
+            self.position(name, json);
+        }
         self.recent.extend(self.pending.alerts.drain(..));
         self.trim();
     }

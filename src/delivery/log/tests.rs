@@ -526,6 +526,23 @@ fn damage_in_the_middle_is_said_and_counted_by_all_who_meet_it() {
 }
 
 #[test]
+fn what_was_lost_is_read_again() {
+    let mut world = World::new(1);
+    for number in 1..=7 {
+        world.append(1, 40 + number, 0, 0);
+    }
+    let fourth = [b'x'; 44];
+    let at = world.disk.files()[&file_name(1)].windows(44).position(|part| part == fourth).unwrap();
+    world.disk.damage(&file_name(1), |bytes| bytes[at] = b'y');
+    let (log, state) = Log::open(Arc::new(world.disk.clone()), options(0)).unwrap();
+    let positions: Vec<_> = state.positions.values().map(String::as_str).collect();
+    assert_eq!(positions, ["3", "1", "2"], "each input goes on from before the lost record");
+    drop(log);
+    let (_, again) = Log::open(Arc::new(world.disk.clone()), options(0)).unwrap();
+    assert_eq!(again.positions, state.positions);
+}
+
+#[test]
 fn a_sector_that_cannot_be_read_stops_nobody() {
     let mut world = World::new(1);
     for _ in 0..4 {
