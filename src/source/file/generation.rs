@@ -17,7 +17,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::{Errno, pread};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::identity::{ANCHOR, Body, HEAD, Inode, Known, Mark, Print, read_at_most};
+use super::identity::{ANCHOR, Body, HEAD, Inode, Known, Mark, Print, is_blank, read_at_most};
 use crate::source::outlet::{Outlet, Stopped};
 
 /// The largest batch, and the longest part of a line that waits for its end.
@@ -46,7 +46,7 @@ pub(super) struct Generation {
     pub(super) size: u64,
     /// When it was last modified, in milliseconds since 1970.
     modified: i64,
-    /// The file was empty, and last modified then: nothing tells yet which generation will stand in it.
+    /// The file was empty or only a hole, and looked like that then: nothing tells yet which generation will stand in it.
     blank: Option<Stamp>,
     /// What it looked like when it was noted that it is not as it was then.
     filled: Option<Stamp>,
@@ -129,7 +129,7 @@ impl Generation {
             exhausted: None,
             size: metadata.len(),
             modified: millis(&metadata),
-            blank: Some(Stamp::of(&metadata)).filter(|stamp| stamp.size == 0),
+            blank: None,
             filled: None,
             rotated: None,
             begun: false,
@@ -138,7 +138,13 @@ impl Generation {
         };
         generation.rewind()?;
         generation.grow_head()?;
+        generation.set_blank(Stamp::of(&metadata));
         Ok(generation)
+    }
+
+    /// Notes that it is blank, if it is, and what it looks like.
+    fn set_blank(&mut self, stamp: Stamp) {
+        self.blank = Some(stamp).filter(|_| is_blank(&self.head, &self.mark));
     }
 
     /// Passes over what is there already, up to the beginning of the last line.
@@ -189,7 +195,7 @@ impl Generation {
         std::mem::take(&mut self.begun).then_some(old)
     }
 
-    /// Notes whether something has happened to a file that was empty. Then a generation may have been written to it and copied
+    /// Notes whether something has happened to a file that was blank. Then a generation may have been written to it and copied
     /// away, whatever it holds now: the files beside it have to be looked at.
     pub(super) fn note(&mut self) {
         let Some(blank) = self.blank else { return };
@@ -210,7 +216,7 @@ impl Generation {
     /// All that was written to it up to what was noted is accounted for.
     pub(super) fn accept(&mut self) {
         if let Some(noted) = self.filled.take() {
-            self.blank = Some(noted).filter(|noted| noted.size == 0);
+            self.set_blank(noted);
         }
     }
 
@@ -224,15 +230,24 @@ impl Generation {
     /// True if another generation stands in the same file by now.
     pub(super) fn is_overwritten(&self) -> bool {
         let Body::Plain(file) = &self.body else { return false };
-        if self.read == 0 {
-            let head = read_at_most(file, 0, self.head.length as usize);
-            return head.is_ok_and(|head| !self.head.is_of(&head));
+        if self.in_hole() && !self.has_head(file).unwrap_or(true) {
+            return true;
         }
         let before = self.before.len();
         let from = self.read - before as u64;
         // What cannot be read now is found out by the next read.
         read_at_most(file, from, before).is_ok_and(|bytes| bytes != self.before)
             || file.metadata().is_ok_and(|metadata| metadata.len() < self.read)
+    }
+
+    /// True if what stands before the position tells nothing: it is the beginning, or a hole.
+    fn in_hole(&self) -> bool {
+        self.before.iter().all(|byte| *byte == 0)
+    }
+
+    /// True if it begins as it did.
+    fn has_head(&self, file: &File) -> io::Result<bool> {
+        Ok(self.head.is_of(&read_at_most(file, 0, self.head.length as usize)?))
     }
 
     /// True if it is not to be read further, once nothing more was found in it: it was rotated away and nothing has come for
@@ -317,11 +332,8 @@ impl Generation {
         let wanted = kept + (stamp.size - self.read).min(BATCH as u64) as usize;
         let room = outlet.take(wanted).map_err(|Stopped| Trouble::Stopped)?;
         let buffer = self.fetch(file, wanted)?;
-        let same = match self.read {
-            0 => buffer.get(..self.head.length as usize).is_some_and(|head| self.head.is_of(head)),
-            _ => buffer.get(..kept) == Some(&self.before[..]),
-        };
-        if !same {
+        let same = buffer.get(..kept) == Some(&self.before[..]);
+        if !same || (self.in_hole() && !self.has_head(file)?) {
             return Ok(Found::Overwritten);
         }
         let fresh = &buffer[kept..];
@@ -387,6 +399,7 @@ impl Generation {
         let next = data.max(self.read + nuls as u64);
         self.hole += next - self.read;
         self.settle(next)?;
+        self.set_blank(stamp);
         Ok(Found::Hole)
     }
 
@@ -397,6 +410,13 @@ impl Generation {
         }
         let room = outlet.take(2 * BATCH).map_err(|Stopped| Trouble::Stopped)?;
         let ahead = unpacker.peek(BATCH);
+        let nuls = ahead.iter().position(|byte| *byte != 0).unwrap_or(ahead.len());
+        if nuls > 0 && self.read == self.mark.offset {
+            let nuls = unpacker.take(nuls);
+            self.hole += nuls.len() as u64;
+            self.advance(&nuls, true);
+            return Ok(Found::Hole);
+        }
         let (end, whole) = match memrchr(b'\n', ahead) {
             Some(newline) => (newline + 1, true),
             None if ahead.len() == BATCH => (BATCH, false),
@@ -404,10 +424,7 @@ impl Generation {
         };
         let bytes = unpacker.take(end);
         let offset = self.read;
-        self.read += end as u64;
-        self.before.extend_from_slice(&bytes[bytes.len().saturating_sub(ANCHOR)..]);
-        self.before.drain(..self.before.len().saturating_sub(ANCHOR));
-        self.passed(whole);
+        self.advance(&bytes, whole);
         Ok(Found::Piece(Piece { offset, bytes: bytes.into(), room }))
     }
 
@@ -455,11 +472,16 @@ impl Generation {
                 (unpacker.take(BATCH), room)
             }
         };
+        self.advance(&bytes, true);
+        Ok((offset, bytes.into(), Some(room)))
+    }
+
+    /// Notes that `bytes` have been read on.
+    fn advance(&mut self, bytes: &[u8], whole: bool) {
         self.read += bytes.len() as u64;
         self.before.extend_from_slice(&bytes[bytes.len().saturating_sub(ANCHOR)..]);
         self.before.drain(..self.before.len().saturating_sub(ANCHOR));
-        self.passed(true);
-        Ok((offset, bytes.into(), Some(room)))
+        self.passed(whole);
     }
 
     /// Notes that everything before `read` has been handed over; `whole` says that a line ends there.

@@ -58,9 +58,10 @@ impl Print {
         self.length as usize == bytes.len() && (bytes.is_empty() || *self == Print::of(bytes))
     }
 
-    /// True if it says nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.length == 0
+    /// True if it is of nothing but NULs, of which no generation can be told: of a hole, or of nothing at all.
+    fn is_nul(&self) -> bool {
+        let length = self.length as usize;
+        length <= HEAD && self.is_of(&[0; HEAD][..length])
     }
 
     /// Its hexadecimal digits.
@@ -93,6 +94,12 @@ pub(super) struct Known {
     /// It had been rotated away and everything in it had been read.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) done: bool,
+}
+
+/// True if nothing tells a generation from others, because it was empty, or only its hole had been seen: even in the same
+/// inode a whole generation may have come and been copied away since.
+pub(super) fn is_blank(head: &Print, mark: &Mark) -> bool {
+    head.is_nul() && mark.anchor.is_nul()
 }
 
 /// How a file compares with a generation that is known.
@@ -142,12 +149,22 @@ impl Body {
 }
 
 impl Known {
-    /// Compares a file with this generation. One that was empty cannot be told from others: even in the same inode a whole
-    /// generation may have come and been copied away since.
+    /// As [`is_blank`].
+    pub(super) fn is_blank(&self) -> bool {
+        is_blank(&self.head, &self.mark)
+    }
+
+    /// True if this generation, blank or not, may stand in a file.
+    pub(super) fn may_be(&self, file: File) -> bool {
+        matches!(self.compare_body(file), Ok(Verdict::Same(_)))
+    }
+
+    /// Compares a file with this generation. A blank one is none of those that are there.
     pub(super) fn compare(&self, file: File) -> io::Result<Verdict> {
-        if self.head.is_empty() {
-            return Ok(Verdict::Other);
-        }
+        if self.is_blank() { Ok(Verdict::Other) } else { self.compare_body(file) }
+    }
+
+    fn compare_body(&self, file: File) -> io::Result<Verdict> {
         match Body::open(file)? {
             Ok(Body::Plain(file)) => self.compare_plain(file),
             Ok(Body::Archive(unpacker)) => Ok(self.compare_archive(unpacker)),

@@ -3,7 +3,8 @@
 //! Guarantees, as far as the disk holds what was written:
 //!
 //! - *Every line is handed over at least once*, in order within a generation, also over rotation by renaming, copying and
-//!   truncating, compressing, and over any number of rotations while nobody looked. Without a restart it is exactly once.
+//!   truncating, compressing, and over any number of rotations while nobody looked. Without a restart it is exactly once,
+//!   but for copies that begin with a hole and are packed before they are read.
 //! - *A line is handed over whole*, unless it is longer than 1 MiB. A half line waits for its end, or for the end of its
 //!   generation.
 //! - *What is gone is told*: a generation that was deleted before it was read is a notice with its name and its offset.

@@ -1,14 +1,30 @@
 //! Real files in a directory of their own, time as an argument.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use super::*;
+
+/// Something that is done to files.
+type Deed = Box<dyn FnOnce()>;
+
+thread_local! {
+    /// What happens right after the next listing of files.
+    static MEANWHILE: RefCell<Option<Deed>> = const { RefCell::new(None) };
+}
+
+/// Lets happen what a test has put between a listing and what is made of it.
+pub(super) fn meanwhile() {
+    if let Some(happens) = MEANWHILE.take() {
+        happens();
+    }
+}
 
 /// A source without its thread, and what it has told the lane.
 pub(super) struct Bench {
@@ -20,6 +36,8 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// What came, a line each: `file@offset text` for lines, `file@offset.` for the end of a stream, `! What` for notices.
     told: Vec<String>,
+    /// What is done to the files while they are looked at, as long as it is being planned.
+    plan: RefCell<Option<Vec<Deed>>>,
     pub(super) batches: Vec<Batch>,
     pub(super) notices: Vec<crate::source::Notice>,
     pub(super) position: Option<String>,
@@ -42,43 +60,77 @@ impl Bench {
         };
         let trails = trails(&config, "audit", None);
         let now = Instant::now();
-        let (told, batches, notices, position) = Default::default();
-        Bench { folder, config, context, trails, lane, now, told, batches, notices, position }
+        let (told, plan, batches, notices, position) = Default::default();
+        Bench { folder, config, context, trails, lane, now, told, plan, batches, notices, position }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// Puts what `plan` does to the files between the next listing and what is made of it.
+    pub(super) fn meanwhile(&self, plan: impl FnOnce()) {
+        self.plan.replace(Some(Vec::new()));
+        plan();
+        let deeds = self.plan.take().unwrap_or_default();
+        MEANWHILE.set(Some(Box::new(|| deeds.into_iter().for_each(|deed| deed()))));
+    }
+
+    /// Does something to the files, or plans it.
+    fn act(&self, deed: impl FnOnce() + 'static) {
+        match &mut *self.plan.borrow_mut() {
+            Some(plan) => plan.push(Box::new(deed)),
+            None => deed(),
+        }
+    }
+
     pub(super) fn append(&self, name: &str, text: impl AsRef<[u8]>) {
-        let mut file = fs::OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
-        file.write_all(text.as_ref()).unwrap();
+        let (path, text) = (self.path(name), text.as_ref().to_vec());
+        self.act(move || {
+            let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            file.write_all(&text).unwrap();
+        });
+    }
+
+    /// Writes at an offset, which leaves a hole before it if the file is shorter.
+    pub(super) fn write_at(&self, name: &str, offset: u64, text: impl AsRef<[u8]>) {
+        let (path, text) = (self.path(name), text.as_ref().to_vec());
+        self.act(move || {
+            let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+            file.write_all_at(&text, offset).unwrap();
+        });
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) {
-        fs::rename(self.path(from), self.path(to)).unwrap();
+        let (from, to) = (self.path(from), self.path(to));
+        self.act(move || fs::rename(from, to).unwrap());
     }
 
     pub(super) fn copy(&self, from: &str, to: &str) {
-        fs::copy(self.path(from), self.path(to)).unwrap();
+        let (from, to) = (self.path(from), self.path(to));
+        self.act(move || fs::copy(from, to).map(|_| ()).unwrap());
     }
 
     pub(super) fn truncate(&self, name: &str) {
-        fs::OpenOptions::new().write(true).open(self.path(name)).unwrap().set_len(0).unwrap();
+        let path = self.path(name);
+        self.act(move || fs::OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap());
     }
 
     pub(super) fn remove(&self, name: &str) {
-        fs::remove_file(self.path(name)).unwrap();
+        let path = self.path(name);
+        self.act(move || fs::remove_file(path).unwrap());
     }
 
     /// Packs a file and removes it.
     pub(super) fn pack(&self, name: &str) {
-        let bytes = fs::read(self.path(name)).unwrap();
-        let file = fs::File::create(self.path(&format!("{name}.gz"))).unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        encoder.write_all(&bytes).unwrap();
-        encoder.finish().unwrap();
-        self.remove(name);
+        let (plain, packed) = (self.path(name), self.path(&format!("{name}.gz")));
+        self.act(move || {
+            let mut encoder =
+                flate2::write::GzEncoder::new(fs::File::create(packed).unwrap(), flate2::Compression::fast());
+            encoder.write_all(&fs::read(&plain).unwrap()).unwrap();
+            encoder.finish().unwrap();
+            fs::remove_file(plain).unwrap();
+        });
     }
 
     /// Looks and reads until nothing more comes.
@@ -570,6 +622,80 @@ fn a_writer_that_goes_on_at_its_old_offset_leaves_a_hole() {
         b.read();
         b.expect(&["audit.log@1000005 last"]);
     });
+}
+
+/// A position in a hole is true of every later generation of a writer that goes on at its old offset.
+#[test]
+fn copies_behind_a_hole_are_read_after_a_restart() {
+    check(|b| {
+        b.write_at("audit.log", 0, "one\n");
+        b.read();
+        b.expect(&["audit.log@0 one"]);
+        b.copy("audit.log", "audit.log.1");
+        b.truncate("audit.log");
+        b.write_at("audit.log", 8192, "");
+        fs::File::options().write(true).open(b.path("audit.log")).unwrap().set_len(8192).unwrap();
+        b.read();
+        b.expect(&["audit.log@4."]);
+        for name in ["audit.log.2", "audit.log.3"] {
+            b.write_at("audit.log", 8192, format!("{name}\n"));
+            b.copy("audit.log", name);
+            b.truncate("audit.log");
+        }
+        // The higher the older: put the three in order.
+        b.rename("audit.log.1", "audit.log.4");
+        b.rename("audit.log.3", "audit.log.1");
+        b.write_at("audit.log", 8192, "last\n");
+        b.restart();
+        b.read();
+        b.expect(&[
+            "! Truncated",
+            "audit.log.2@8192 audit.log.2",
+            "! Truncated",
+            "audit.log.1@8192 audit.log.3",
+            "! Truncated",
+            "audit.log@8192 last",
+        ]);
+    });
+}
+
+#[test]
+fn what_is_renamed_while_it_is_looked_for_is_found() {
+    for rotated in ["audit-2026-03-01T10-00-00.123.log", "audit.log.1"] {
+        check(|b| {
+            b.append("audit.log", "one\n");
+            b.read();
+            b.append("audit.log", "two\n");
+            b.restart();
+            b.meanwhile(|| {
+                b.rename("audit.log", rotated);
+                b.append("audit.log", "three\n");
+            });
+            b.read();
+            b.expect(&["audit.log@0 one", &format!("{rotated}@4 two"), "audit.log@0 three"]);
+        });
+    }
+}
+
+#[test]
+fn what_is_copied_while_it_is_looked_for_is_found() {
+    for known in [true, false] {
+        check(|b| {
+            b.append("audit.log", if known { "one\n" } else { "" });
+            b.read();
+            b.append("audit.log", "two\n");
+            b.restart();
+            b.meanwhile(|| {
+                b.copy("audit.log", "audit.log.1");
+                b.truncate("audit.log");
+                b.append("audit.log", "three\n");
+            });
+            b.read();
+            let first: &[&str] =
+                if known { &["audit.log@0 one", "audit.log.1@4 two"] } else { &["audit.log.1@0 two"] };
+            b.expect(&[first, &["audit.log@0 three"]].concat());
+        });
+    }
 }
 
 #[test]

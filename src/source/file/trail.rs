@@ -84,7 +84,9 @@ struct Place {
     floor: usize,
     /// The youngest known generation: when it was written, and whether it was found.
     youngest: Option<(i64, bool)>,
-    /// Files that were empty before and are not now.
+    /// When the oldest was written of which nothing tells where it is: it may be in any file written since.
+    blank: Option<i64>,
+    /// Held files that were blank before and are not now.
     filled: Vec<Inode>,
 }
 
@@ -94,6 +96,11 @@ impl Place {
         if self.youngest.is_none_or(|(youngest, _)| modified >= youngest) {
             self.youngest = Some((modified, index.is_some()));
         }
+    }
+
+    fn put_blank(&mut self, modified: i64) {
+        self.blank = Some(self.blank.map_or(modified, |blank| blank.min(modified)));
+        self.put(modified, None);
     }
 }
 
@@ -226,46 +233,59 @@ impl Trail {
     /// Lists the files, finds what is known among them and adds what is younger. True if anything has changed.
     fn compare(&mut self, context: &Context, now: Instant) -> Result<bool, Stopped> {
         self.open.iter_mut().for_each(Generation::note);
-        let files = match siblings::list(&self.path) {
-            Ok(files) => files,
-            Err(error) => {
-                if !is_absent(&error) {
-                    self.unreadable(context, &reason(&error), None)?;
-                }
-                return Ok(false);
-            }
-        };
+        // Before the listing, so that the copy that was made before a file was written over is in it.
         self.check_held(context);
-        if self.lost.is_empty() && files == self.compared {
-            return Ok(false);
-        }
-        let live = files.last().filter(|file| file.rank == Rank::Live);
-        if let Some(live) = live
-            && let Err(error) = open(&live.path, true)
-        {
-            self.unreadable(context, &reason(&error), Some(live.inode))?;
-            return Ok(false);
-        }
-        let live = live.map(|live| live.inode);
-        self.told = None;
-        let mut place = Place::default();
         let before = self.inodes();
         let restored = !self.lost.is_empty();
-        self.place_held(&files, &mut place);
-        self.find_lost(context, &files, &mut place, now)?;
-        let complete = self.add(context, &files, &place, now)?;
-        self.compared.clear();
-        if complete {
-            self.compared = files;
-            self.anew.clear();
-            let filled = |generation: &&mut Generation| place.filled.contains(&generation.inode);
-            self.open.iter_mut().filter(filled).for_each(Generation::accept);
-            self.fresh = false;
-            self.mark_rotated(context, live, now);
+        // What is not found at once may have been renamed or copied since the listing. The second one decides.
+        for sure in [false, true] {
+            let Some(files) = self.list(context)? else { return Ok(false) };
+            if self.lost.is_empty() && files == self.compared {
+                return Ok(false);
+            }
+            self.compared.clear();
+            self.told = None;
+            let mut place = Place::default();
+            let placed = self.place_held(&files, &mut place).is_ok();
+            if placed
+                && self.find_lost(context, &files, &mut place, sure, now)?
+                && self.add(context, &files, &place, now)?
+            {
+                self.complete(context, files, &place, now);
+                break;
+            }
         }
-        let changed = restored || self.inodes() != before;
+        let changed = (restored && self.lost.is_empty()) || self.inodes() != before;
         self.dirty |= changed;
         Ok(changed)
+    }
+
+    /// The files as they lie now. `None` if that cannot be told, or the live file cannot be read.
+    fn list(&mut self, context: &Context) -> Result<Option<Vec<Sibling>>, Stopped> {
+        let listed = siblings::list(&self.path).map_err(|error| (error, None)).and_then(|files| {
+            match files.last().filter(|file| file.rank == Rank::Live) {
+                Some(live) => open(&live.path, true).map(|_| ()).map_err(|error| (error, Some(live.inode))),
+                None => Ok(()),
+            }
+            .map(|()| files)
+        });
+        match listed {
+            Ok(files) => Ok(Some(files)),
+            // It was renamed a moment ago, or its directory is not there: the next look tells.
+            Err((error, _)) if is_absent(&error) => Ok(None),
+            Err((error, inode)) => self.unreadable(context, &reason(&error), inode).map(|()| None),
+        }
+    }
+
+    /// Notes that all files have been compared with what is known.
+    fn complete(&mut self, context: &Context, files: Vec<Sibling>, place: &Place, now: Instant) {
+        let live = files.last().filter(|file| file.rank == Rank::Live).map(|live| live.inode);
+        self.compared = files;
+        self.anew.clear();
+        let filled = |generation: &&mut Generation| place.filled.contains(&generation.inode);
+        self.open.iter_mut().filter(filled).for_each(Generation::accept);
+        self.fresh = false;
+        self.mark_rotated(context, live, now);
     }
 
     /// Where the open generations lie.
@@ -295,7 +315,7 @@ impl Trail {
     }
 
     /// Finds the names under which what is held open lies now.
-    fn place_held(&mut self, files: &[Sibling], place: &mut Place) {
+    fn place_held(&mut self, files: &[Sibling], place: &mut Place) -> Result<(), Moved> {
         let youngest = self.open.len().saturating_sub(1);
         let held = self.inodes();
         for (at, generation) in self.open.iter_mut().enumerate() {
@@ -321,34 +341,43 @@ impl Trail {
             }
             let known = generation.known();
             if place.filled.contains(&generation.inode) {
-                place.put(known.modified, None);
+                place.put_blank(known.modified);
                 continue;
             }
             if index.is_none() && at == youngest {
                 // It is read from where it is held; its archive only tells what is younger.
-                index = find(&known, files, &held).map(|(index, _)| index);
+                index = find(&known, files, &held)?.map(|(index, _)| index);
             }
             place.put(known.modified, index);
         }
+        Ok(())
     }
 
-    /// Finds what is known and not held, and goes on reading it.
+    /// Finds what is known and not held, and goes on reading it. What is not found stays lost unless it is `sure` that it is
+    /// gone. False if something stays so.
     fn find_lost(
         &mut self,
         context: &Context,
         files: &[Sibling],
         place: &mut Place,
+        sure: bool,
         now: Instant,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         let mut lost = std::mem::take(&mut self.lost);
         if lost.is_empty() && self.open.is_empty() {
             lost.extend(self.last().cloned());
         }
         for known in lost {
-            let held = self.inodes();
-            let found = find(&known, files, &held);
-            place.put(known.modified, found.as_ref().map(|(index, _)| *index));
-            let report = Report(&context.input);
+            let found = find(&known, files, &self.inodes());
+            let gone = matches!(found, Ok(None)) && (sure || known.is_blank());
+            let Some(found) = found.ok().filter(|found| found.is_some() || gone) else {
+                self.lost.push(known);
+                continue;
+            };
+            match &found {
+                None if known.is_blank() => place.put_blank(known.modified),
+                found => place.put(known.modified, found.as_ref().map(|(index, _)| *index)),
+            }
             match found {
                 Some((index, Verdict::Same(body))) => {
                     if let Some(generation) = resume(&files[index], body, &known, context, now) {
@@ -356,9 +385,10 @@ impl Trail {
                         continue;
                     }
                 }
-                None if !known.done && !known.head.is_empty() => {
+                None if !known.done && !is_at_hand(&known, files) => {
                     let here = |file: &Sibling| file.rank == Rank::Live && file.inode == known.inode;
                     let overwritten = self.anew.contains(&known.inode) || files.last().is_some_and(here);
+                    let report = Report(&context.input);
                     let notice = if overwritten { report.truncated(&known) } else { report.gone(&known) };
                     context.outlet.notify(notice)?;
                 }
@@ -367,7 +397,7 @@ impl Trail {
             // It may come back, as on a volume that is mounted late; its loss is told once.
             self.finished(Known { done: true, ..known });
         }
-        Ok(())
+        Ok(self.lost.is_empty())
     }
 
     /// Remembers that a generation is finished.
@@ -389,11 +419,9 @@ impl Trail {
     fn is_known(&self, file: &Sibling) -> bool {
         let held = self.open.iter().map(|generation| (generation.known(), generation.length()));
         let finished = self.finished.iter().map(|known| (known.clone(), known.mark.offset));
-        held.chain(finished).any(|(known, length)| {
-            match open(&file.path, false).and_then(|opened| known.compare(opened)) {
-                Ok(Verdict::Same(mut body)) => known.inode == file.inode || body.has_length(length),
-                _ => false,
-            }
+        held.chain(finished).any(|(known, length)| match file.open().map(|opened| known.compare(opened)) {
+            Ok(Ok(Verdict::Same(mut body))) => known.inode == file.inode || body.has_length(length),
+            _ => false,
         })
     }
 
@@ -407,30 +435,46 @@ impl Trail {
     ) -> Result<bool, Stopped> {
         let held = self.inodes();
         for (index, file) in files.iter().enumerate() {
-            let younger = index >= place.floor && self.is_younger(file, place.youngest);
+            let live = file.rank == Rank::Live;
+            let younger = self.is_younger(file, index, place);
             if held.contains(&file.inode) || !(younger || self.anew.contains(&file.inode)) {
                 continue;
             }
             if self.open.len() >= OPEN {
                 return Ok(false);
             }
-            if file.rank != Rank::Live && !self.anew.contains(&file.inode) && self.is_known(file) {
+            if !live && !self.anew.contains(&file.inode) && self.is_known(file) {
                 continue;
             }
             if !self.add_one(context, file, now)? {
                 return Ok(false);
             }
+            if live && self.has_more(files) {
+                // What stood in it when it was listed has been copied away: the copy has to be read before.
+                self.open.pop_back();
+                return Ok(false);
+            }
         }
-        Ok(true)
+        Ok(place.filled.is_empty() || !self.has_more(files))
     }
 
-    /// True if a file that stands behind all known ones has not been read, as far as its name and times tell.
-    fn is_younger(&self, file: &Sibling, youngest: Option<(i64, bool)>) -> bool {
-        match (file.rank, youngest) {
+    /// True if there are rotated files by now that have not been listed.
+    fn has_more(&self, files: &[Sibling]) -> bool {
+        let listed: HashSet<Inode> = files.iter().map(|file| file.inode).collect();
+        siblings::list(&self.path).is_ok_and(|now| now.iter().any(|file| !listed.contains(&file.inode)))
+    }
+
+    /// True if a file has not been read, as far as its name and times tell: it stands behind all known ones, or was written
+    /// later than they.
+    fn is_younger(&self, file: &Sibling, index: usize, place: &Place) -> bool {
+        let behind = index >= place.floor;
+        match (file.rank, place.youngest) {
             (Rank::Other, _) => false,
-            (Rank::Live, _) | (_, Some((_, true))) => true,
-            (_, Some((modified, false))) => file.written() >= modified,
-            (_, None) => !self.fresh && file.written() >= self.since,
+            (Rank::Live, _) => behind,
+            _ if place.blank.is_some_and(|blank| file.written() >= blank) => true,
+            (_, Some((_, true))) => behind,
+            (_, Some((modified, false))) => behind && file.written() >= modified,
+            (_, None) => behind && !self.fresh && file.written() >= self.since,
         }
     }
 
@@ -459,10 +503,7 @@ impl Trail {
     /// A file from its beginning, or from its end if nothing is known; the reason if nobody can read such a file.
     fn begin(&self, file: &Sibling) -> io::Result<Result<Generation, &'static str>> {
         let live = file.rank == Rank::Live;
-        let opened = open(&file.path, live)?;
-        if Inode::of(&opened.metadata()?) != file.inode {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let opened = file.open()?;
         let body = if live { Ok(Body::Plain(Arc::new(opened))) } else { Body::open(opened)? };
         let body = match body {
             Ok(body) => body,
@@ -494,6 +535,11 @@ impl Trail {
                 self.compared.clear();
                 self.compare(context, now)?;
                 at = 0;
+                continue;
+            }
+            if generation.is_filled() {
+                // What was in it before may be elsewhere, and has not been found yet.
+                at += 1;
                 continue;
             }
             match generation.next(&context.outlet)? {
@@ -591,15 +637,12 @@ fn resume(file: &Sibling, body: Body, known: &Known, context: &Context, now: Ins
     Some(generation)
 }
 
+/// A file does not lie any more where it was listed, so that what was not found may be there all the same.
+struct Moved;
+
 /// Finds a generation among the files that are not held: where it lay, or by what stands in it.
-fn find(known: &Known, files: &[Sibling], held: &[Inode]) -> Option<(usize, Verdict)> {
-    let compare = |file: &Sibling| {
-        let opened = open(&file.path, file.rank == Rank::Live).ok()?;
-        let here = Inode::of(&opened.metadata().ok()?) == file.inode;
-        // What cannot be read is not it, as far as we can know.
-        known.compare(opened).ok().filter(|_| here)
-    };
-    let mut shorter = None;
+fn find(known: &Known, files: &[Sibling], held: &[Inode]) -> Result<Option<(usize, Verdict)>, Moved> {
+    let (mut shorter, mut moved) = (None, false);
     let (at_home, elsewhere): (Vec<usize>, Vec<usize>) =
         (0..files.len()).rev().partition(|index| files[*index].inode == known.inode);
     for index in at_home.into_iter().chain(elsewhere) {
@@ -607,20 +650,44 @@ fn find(known: &Known, files: &[Sibling], held: &[Inode]) -> Option<(usize, Verd
         if held.contains(&file.inode) {
             continue;
         }
-        match compare(file) {
-            Some(Verdict::Same(body)) => return Some((index, Verdict::Same(body))),
-            Some(Verdict::Shorter) if !matches!(file.rank, Rank::Live | Rank::Other) => {
+        // What cannot be read is not it, as far as we can know.
+        match file.open().and_then(|opened| known.compare(opened)) {
+            Ok(Verdict::Same(body)) => return Ok(Some((index, Verdict::Same(body)))),
+            Ok(Verdict::Shorter) if !matches!(file.rank, Rank::Live | Rank::Other) => {
                 shorter = shorter.or(Some((index, Verdict::Shorter)));
             }
+            Err(error) if is_absent(&error) => moved = true,
             _ => {}
         }
     }
-    shorter
+    if moved { Err(Moved) } else { Ok(shorter) }
+}
+
+/// True if a generation may stand in one of the files although it was not found, because it is blank, or because that file is
+/// held already; such files are read from their beginnings. Also if it was empty.
+fn is_at_hand(known: &Known, files: &[Sibling]) -> bool {
+    let may_be = |file: &Sibling| file.open().is_ok_and(|opened| known.may_be(opened));
+    known.head.length == 0 || files.iter().any(may_be)
 }
 
 /// True if the path leads to that file, not over a link.
 fn lies_at(path: &Path, inode: Inode) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| Inode::of(&metadata) == inode)
+}
+
+impl Sibling {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It cannot be opened, or another file lies there by now, which is the same as none.
+    fn open(&self) -> io::Result<File> {
+        let file = open(&self.path, self.rank == Rank::Live)?;
+        if Inode::of(&file.metadata()?) == self.inode {
+            Ok(file)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
 }
 
 /// Opens a file without waiting for anybody at its other end; a link only where `follow` says so.
