@@ -158,6 +158,7 @@ impl Outputs {
             cursor,
             groups,
             spool: Arc::clone(&spool),
+            spools: self.spools.clone(),
             dead: shared.dead,
             telemetry: shared.telemetry,
             raise: shared.raise,
@@ -177,14 +178,22 @@ impl Outputs {
         }
     }
 
-    /// Lets the outputs deliver what is left, until then at the latest. Returns how many alerts remain undelivered.
+    /// Waits until no output has a receiver any more.
+    pub(crate) async fn gone(&self) {
+        self.spools.gone().await;
+    }
+
+    /// Lets the outputs deliver what is left, until then at the latest. Returns how many alerts remain undelivered, but for
+    /// those of outputs whose receiver is gone for good: who went does not want them.
     pub(crate) async fn drain(self, until: Instant) -> u64 {
         self.phase.send_replace(Phase::Draining(until));
         let mut left = 0;
         for running in self.running {
             // A courier that panicked has left what it had in the log.
             let _ = running.task.await;
-            left += running.spool.waiting().1;
+            if !running.spool.is_gone() {
+                left += running.spool.waiting().1;
+            }
         }
         left
     }

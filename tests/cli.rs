@@ -189,6 +189,49 @@ fn a_closed_pipe_is_no_failure() {
     }
 }
 
+/// A live run whose standard output nobody reads, and which is told of a theft. It has to end, or not, with its input still
+/// open.
+fn deaf(config: &str) -> (std::process::Child, std::process::ChildStdin) {
+    let mut child = lapwing(&["run", "-q", "--stateless", "--config", config, "--file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut events = child.stdin.take().unwrap();
+    let theft = Path::new(env!("CARGO_MANIFEST_DIR")).join("sample-logs").join(THEFT);
+    events.write_all(&std::fs::read(theft).unwrap()).unwrap();
+    (child, events)
+}
+
+#[test]
+fn a_live_run_ends_when_nobody_reads_its_alerts() {
+    let folder = files(&[("lapwing.yaml", "server: {listen: '127.0.0.1:0'}\n")]);
+    let (child, events) = deaf(&path(&folder, "lapwing.yaml"));
+    let output = child.wait_with_output().unwrap();
+    drop(events);
+    let said = stderr(&output);
+    assert!(output.status.code() == Some(0) && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn other_outputs_go_on_when_nobody_reads_standard_output() {
+    let folder = files(&[("alerts.jsonl", "")]);
+    let (config, alerts) = (path(&folder, "lapwing.yaml"), path(&folder, "alerts.jsonl"));
+    let outputs = format!("outputs: [{{type: stdout}}, {{type: file, path: '{alerts}'}}]");
+    std::fs::write(&config, format!("server: {{listen: '127.0.0.1:0'}}\n{outputs}\n")).unwrap();
+    let (child, events) = deaf(&config);
+    drop(events);
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("receiver_gone").count(), 1, "{said}");
+    let written = std::fs::read_to_string(alerts).unwrap().lines().count();
+    let replayed = run(&["replay", THEFT, "--output", "jsonl", "--summary", "none"]);
+    assert_eq!(written, stdout(&replayed).lines().count());
+}
+
 #[test]
 fn an_interrupted_replay_shows_what_it_has() {
     for signal in ["-INT", "-TERM"] {

@@ -54,7 +54,7 @@ const RELOAD: Duration = Duration::from_secs(5);
 /// How often the files of the configuration are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Runs until it is told to stop, or standard input has ended.
+/// Runs until it is told to stop, standard input has ended, or whoever read the alerts has gone.
 pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
     let live = Live::read(typed).map_err(Failure::usage)?;
     let judging = judging(typed)?;
@@ -300,6 +300,10 @@ impl Run {
                     break;
                 }
                 _ = &mut ending => break,
+                () = self.outputs.gone() => {
+                    tracing::info!("the reader of standard output has gone, and there is no other output: the run ends");
+                    break;
+                }
                 _ = hup.recv() => {
                     self.outputs.reopen();
                     due = true;
