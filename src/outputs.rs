@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use detectors::engine::Engine;
 use detectors::event::time::Nanos;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +19,7 @@ use crate::delivery::group::Groups;
 use crate::delivery::log::{Damage, Reader, Tail};
 use crate::delivery::spool::{Limits, Spool, Spools};
 use crate::lane::{Order, Raised};
+use crate::rules;
 use crate::sink::{Output, Transport};
 use crate::telemetry::Telemetry;
 
@@ -196,6 +198,18 @@ impl Outputs {
             }
         }
         left
+    }
+}
+
+/// Warns of what outputs say of detectors in vain.
+pub(crate) fn warn(outputs: &[Output], engine: &Engine) {
+    for output in outputs {
+        let common = output.common();
+        for (key, globs) in [("detectors", &common.detectors), ("skip_detectors", &common.skip_detectors)] {
+            for problem in globs.iter().filter_map(|glob| rules::unmatched(glob, engine)) {
+                tracing::warn!("outputs.{}.{key}: {problem}", output.name());
+            }
+        }
     }
 }
 
