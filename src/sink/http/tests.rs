@@ -294,7 +294,10 @@ fn mistakes_are_told_with_what_to_do() {
             "{preset: webhook, url: 'https://h', tls: {ca: /no/such.pem}}",
             "tls.ca: cannot read certificates (PEM) from /no/such.pem",
         ),
-        ("{preset: webhook, url: 'https://h', tls: {ca: /dev/null}}", "tls: /dev/null holds no certificate"),
+        (
+            "{preset: webhook, url: 'https://h', tls: {ca: /dev/null}}",
+            "tls.ca: /dev/null holds no certificate",
+        ),
         ("{preset: webhook, url: 'http://h', proxy: ':hunter2'}", "proxy: this is no URL of a proxy"),
     ] {
         check_config(yaml, expected);
