@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sink::level_schema;
 use crate::text;
+use crate::units::Text;
 
 /// Lists of networks: every entry is an address or a CIDR block.
 const NETWORKS: [&str; 3] = ["trusted_proxies", "known_cidrs", "threat_intel"];
@@ -31,7 +32,7 @@ const LISTS: [&str; 5] = ["trusted_proxies", "known_cidrs", "threat_intel", "git
 #[serde(deny_unknown_fields, default, expecting = "a map of settings")]
 pub(crate) struct Config {
     /// The cluster's name.
-    pub(crate) cluster: Option<String>,
+    pub(crate) cluster: Option<Text>,
     /// What is to be changed about the detectors.
     pub(crate) detectors: Detectors,
     /// Lists of values that detectors use, by name.
@@ -243,11 +244,22 @@ lists:
   ports: [443, 6443]
 "#;
         let config = Config::parse("lapwing.yaml", yaml).unwrap();
-        assert_eq!(config.cluster.as_deref(), Some("prod"));
+        assert_eq!(config.cluster, Some(Text("prod".into())));
         assert_eq!(config.detectors.min_level, Some(Level::Low));
         assert_eq!(config.detectors.exceptions[0].until, Some(1_775_001_600_000_000_000));
         assert_eq!(config.detectors.overrides[0].level, Level::Critical);
         assert_eq!(config.lists["ports"], [Scalar("443".into()), Scalar("6443".into())]);
+    }
+
+    #[test]
+    fn the_cluster_may_come_from_the_environment() {
+        let config =
+            Config::parse("lapwing.yaml", "cluster: '${LAPWING_NO_SUCH_VARIABLE:-prod}-1'\n").unwrap();
+        assert_eq!(config.cluster, Some(Text("prod-1".into())));
+        check(
+            "cluster: ${LAPWING_NO_SUCH_VARIABLE}\n",
+            "lapwing.yaml:1:1: the environment has no variable `LAPWING_NO_SUCH_VARIABLE`",
+        );
     }
 
     #[test]

@@ -164,6 +164,8 @@ pub(crate) struct Lane {
     pulses: HashMap<Arc<str>, Pulse>,
     /// Inputs that have not ended by themselves.
     open: usize,
+    /// The state directory was where it belongs when it was looked at last.
+    in_place: bool,
 }
 
 /// What a gathered stretch of input came to.
@@ -212,6 +214,7 @@ impl Lane {
             stats: Stats::default(),
             pulses: HashMap::new(),
             open,
+            in_place: true,
         }
     }
 
@@ -486,6 +489,10 @@ impl Lane {
         for died in died {
             done.rejected.push(rejected(died.offset, died.length, "internal error", None));
         }
+        if tally.samples.len() >= DEAD_LETTERS {
+            let kept = (tally.samples.len() + died.len()) as u64;
+            telemetry.input_dead_letters_dropped(&batch.input, bad.saturating_sub(kept));
+        }
         Handled { records: tally.records() - tally.bad - unrecognized, bad }
     }
 
@@ -595,7 +602,11 @@ impl Lane {
         self.parts.heartbeat.touch();
         let now = correlator.stats();
         self.parts.telemetry.correlation(&self.stats, &now);
-        self.stats = now;
+        let before = std::mem::replace(&mut self.stats, now);
+        if let Some(raised) = forgotten(before.evicted, now.evicted) {
+            self.raise(judging, raised).await;
+        }
+        self.look_at_state(judging).await;
         self.parts.telemetry.steps_dropped(self.parts.log.dropped_steps());
         self.parts.telemetry.dead_letters_fallen(self.parts.dead.fallen());
         for (output, bytes, alerts) in self.parts.spools.waiting() {
@@ -624,6 +635,26 @@ impl Lane {
             self.parts.latest.send_if_modified(|known| std::mem::replace(known, time) != time);
         }
         self.trim();
+    }
+
+    /// Tells, once, that the state directory is not there any more. What is open goes on, and this process forgets nothing;
+    /// the next one would know nothing.
+    async fn look_at_state(&mut self, judging: &Judging) {
+        let in_place = self.parts.log.is_in_place();
+        self.parts.readiness.set(Readiness::STATE, in_place);
+        if std::mem::replace(&mut self.in_place, in_place) == in_place {
+            return;
+        }
+        self.parts.telemetry.state_in_place(in_place);
+        if !in_place {
+            let raised = Raised {
+                detector: "integrity/state-damaged",
+                of: "state_dir".to_owned(),
+                message: "the state directory was removed or replaced while it was in use".to_owned(),
+                identity: format!("removed\0{}", text::now()),
+            };
+            self.raise(judging, raised).await;
+        }
     }
 
     /// Lets go of what no output needs any more.
@@ -723,6 +754,19 @@ impl Lane {
     }
 }
 
+/// What is to be said when the correlator had to forget groups since it was looked at last.
+fn forgotten(before: u64, now: u64) -> Option<Raised> {
+    let groups = now.saturating_sub(before);
+    (groups > 0).then(|| Raised {
+        detector: "integrity/state-pressure",
+        of: "correlations".to_owned(),
+        message: format!(
+            "{groups} groups were forgotten before their windows were over: counts are approximate"
+        ),
+        identity: text::now().to_string(),
+    })
+}
+
 /// Waits for the word that no more time is to be spent.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // If whoever says it has gone, nobody waits for us either.
@@ -753,4 +797,25 @@ pub(crate) fn rule_tags(engine: &Engine) -> Vec<RuleTag> {
 /// The latest event time of a batch.
 fn latest(tally: &Tally) -> Option<Nanos> {
     tally.minutes.last_key_value().map(|(_, (_, last))| *last)
+}
+
+#[cfg(test)]
+mod tests {
+    use detectors::rules::{self, Tuning};
+    use detectors::settings::Settings;
+
+    use super::*;
+
+    #[test]
+    fn forgotten_groups_are_an_alert() {
+        assert!(forgotten(3, 3).is_none());
+        let raised = forgotten(3, 5).unwrap();
+        assert!(raised.message.starts_with("2 groups were forgotten"), "{}", raised.message);
+        let settings = Settings::default();
+        let engine = rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap();
+        let Raised { detector, of, message, identity } = &raised;
+        let incident = Incident { detector, message, facts: &[("of", of)], identity, time: 0 };
+        let found = integrity::incident(&engine, &incident).expect("there is a detector of this name");
+        assert_eq!(found.alert.level, Level::Medium);
+    }
 }

@@ -1,5 +1,6 @@
 //! What a live run is told: the sections of the configuration that `replay` does not read, and the flags that stand for them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -178,6 +179,7 @@ impl Live {
         if self.inputs.is_empty() {
             bail!("no input is named: use --file PATH, --listen ADDRESS or `inputs` in a configuration file");
         }
+        self.check_paths()?;
         unique("inputs", self.inputs.iter().map(Input::name))?;
         unique("outputs", self.outputs.iter().map(Output::name))?;
         self.inputs.iter().try_for_each(Input::check)?;
@@ -192,6 +194,57 @@ impl Live {
     }
 }
 
+impl Live {
+    /// Reads the certificates, keys and tokens of the inputs, as the start does. Those of outputs are read where outputs are
+    /// built.
+    ///
+    /// # Errors
+    /// What cannot be used, and the key that names it.
+    pub(crate) fn check_keys(&self) -> Result<()> {
+        let intakes = self.inputs.iter().filter_map(|input| match input {
+            Input::Http(intake) => Some(intake),
+            Input::File(_) | Input::Stdin(_) => None,
+        });
+        intakes.into_iter().try_for_each(HttpConfig::check_keys)
+    }
+
+    /// No file is read twice, which would judge every event twice, none written by two, and none read that is written.
+    fn check_paths(&self) -> Result<()> {
+        let mut seen: HashMap<PathBuf, String> = HashMap::new();
+        for (place, path) in self.files() {
+            if let Some(other) = seen.insert(real(path), place.clone()) {
+                bail!(
+                    "{place}: {} is the file of {other} as well: name it in one place only",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that are read and written, and where the configuration names them. The paths of one input are its own to
+    /// compare.
+    fn files(&self) -> impl Iterator<Item = (String, &Path)> {
+        let read = self.inputs.iter().enumerate().flat_map(|(nth, input)| {
+            let paths = if let Input::File(file) = input { file.paths.as_slice() } else { &[] };
+            let place = move |at| format!("inputs[{nth}].paths[{at}]");
+            paths.iter().enumerate().map(move |(at, path)| (place(at), Path::new(&path.0)))
+        });
+        let written = self.outputs.iter().enumerate().filter_map(|(nth, output)| match output {
+            Output::File(file) => Some((format!("outputs[{nth}].path"), file.path.as_path())),
+            _ => None,
+        });
+        read.chain(written)
+    }
+}
+
+/// Where a path leads, as far as it is there yet.
+fn real(path: &Path) -> PathBuf {
+    let whole = path.canonicalize().ok();
+    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    whole.or_else(beside).or_else(|| std::path::absolute(path).ok()).unwrap_or_else(|| path.to_owned())
+}
+
 fn unique(section: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
@@ -200,4 +253,49 @@ fn unique(section: &str, names: impl Iterator<Item = String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What is said of inputs and outputs that name files in a folder, which stands for `DIR`. Nothing: all is well.
+    fn check(yaml: &str, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("there.log"), "").unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+        let shown = folder.path().display().to_string();
+        let live: Live = yaml_serde::from_str(&yaml.replace("DIR", &shown)).unwrap();
+        let said = live.check().err().map(|error| error.to_string().replace(&shown, "DIR"));
+        assert_eq!(said.as_deref().unwrap_or_default(), expected, "{yaml}");
+    }
+
+    #[test]
+    fn a_file_has_one_place() {
+        check(
+            "inputs: [{type: file, paths: [DIR/a.log]}, {type: file, paths: [DIR/b.log, DIR/a.log]}]",
+            "inputs[1].paths[1]: DIR/a.log is the file of inputs[0].paths[0] as well: name it in one place only",
+        );
+        check(
+            "inputs: [{type: stdin}, {type: file, paths: [DIR/there.log]}]\n\
+             outputs: [{type: stdout}, {type: file, path: DIR/link/there.log}]",
+            "outputs[1].path: DIR/link/there.log is the file of inputs[1].paths[0] as well: name it in one place only",
+        );
+        check(
+            "inputs: [{type: stdin}]\n\
+             outputs: [{type: file, name: a, path: DIR/a.jsonl}, {type: file, name: b, path: DIR/link/../a.jsonl}]",
+            "",
+        );
+        check(
+            "inputs: [{type: stdin}]\n\
+             outputs: [{type: file, name: a, path: DIR/a.jsonl}, {type: file, name: b, path: DIR/link/a.jsonl}]",
+            "outputs[1].path: DIR/link/a.jsonl is the file of outputs[0].path as well: name it in one place only",
+        );
+        check(
+            "inputs: [{type: file, paths: [DIR/a.log, DIR/b.log]}]\noutputs: [{type: file, path: DIR/a.jsonl}]",
+            "",
+        );
+    }
 }

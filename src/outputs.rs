@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use detectors::engine::Engine;
 use detectors::event::time::Nanos;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +19,7 @@ use crate::delivery::group::Groups;
 use crate::delivery::log::{Damage, Reader, Tail};
 use crate::delivery::spool::{Limits, Spool, Spools};
 use crate::lane::{Order, Raised};
+use crate::rules;
 use crate::sink::{Output, Transport};
 use crate::telemetry::Telemetry;
 
@@ -158,6 +160,7 @@ impl Outputs {
             cursor,
             groups,
             spool: Arc::clone(&spool),
+            spools: self.spools.clone(),
             dead: shared.dead,
             telemetry: shared.telemetry,
             raise: shared.raise,
@@ -177,16 +180,36 @@ impl Outputs {
         }
     }
 
-    /// Lets the outputs deliver what is left, until then at the latest. Returns how many alerts remain undelivered.
+    /// Waits until no output has a receiver any more.
+    pub(crate) async fn gone(&self) {
+        self.spools.gone().await;
+    }
+
+    /// Lets the outputs deliver what is left, until then at the latest. Returns how many alerts remain undelivered, but for
+    /// those of outputs whose receiver is gone for good: who went does not want them.
     pub(crate) async fn drain(self, until: Instant) -> u64 {
         self.phase.send_replace(Phase::Draining(until));
         let mut left = 0;
         for running in self.running {
             // A courier that panicked has left what it had in the log.
             let _ = running.task.await;
-            left += running.spool.waiting().1;
+            if !running.spool.is_gone() {
+                left += running.spool.waiting().1;
+            }
         }
         left
+    }
+}
+
+/// Warns of what outputs say of detectors in vain.
+pub(crate) fn warn(outputs: &[Output], engine: &Engine) {
+    for output in outputs {
+        let common = output.common();
+        for (key, globs) in [("detectors", &common.detectors), ("skip_detectors", &common.skip_detectors)] {
+            for problem in globs.iter().filter_map(|glob| rules::unmatched(glob, engine)) {
+                tracing::warn!("outputs.{}.{key}: {problem}", output.name());
+            }
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Wanted {
             .into_iter()
             .map(|(name, entries)| (name, entries.into_iter().map(|entry| entry.0).collect()))
             .collect();
-        let cluster = typed.cluster.clone().or(config.cluster);
+        let cluster = typed.cluster.clone().or(config.cluster.map(|name| name.0));
         let unusable = |reason| Failure::usage(anyhow!("{reason}"));
         let mut settings = Settings::new(cluster, lists).map_err(unusable)?;
         let hidden = config.redact.paths.iter().map(|path| Hidden::new(path));

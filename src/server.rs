@@ -122,6 +122,8 @@ impl Readiness {
     pub(crate) const SPOOL: &'static str = "the spool of an output is full";
     /// While nothing can be made durable.
     pub(crate) const DISK: &'static str = "the state directory cannot be written";
+    /// While the state directory is not in its place.
+    pub(crate) const STATE: &'static str = "the state directory was removed or replaced";
     /// From the signal to the end.
     pub(crate) const STOPPING: &'static str = "the run is stopping";
 

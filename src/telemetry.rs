@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -58,10 +59,11 @@ enum Loss {
     AlertDropped,
     StatePressure,
     LateEvent,
+    RecordDropped,
 }
 
 impl Loss {
-    const ALL: [Loss; 7] = [
+    const ALL: [Loss; 8] = [
         Loss::InputGap,
         Loss::InputSilent,
         Loss::IntakeRefused,
@@ -69,6 +71,7 @@ impl Loss {
         Loss::AlertDropped,
         Loss::StatePressure,
         Loss::LateEvent,
+        Loss::RecordDropped,
     ];
 
     fn name(self) -> &'static str {
@@ -80,6 +83,7 @@ impl Loss {
             Loss::AlertDropped => "alert_dropped",
             Loss::StatePressure => "state_pressure",
             Loss::LateEvent => "late_event",
+            Loss::RecordDropped => "record_dropped",
         }
     }
 }
@@ -257,6 +261,19 @@ impl Telemetry {
         }
     }
 
+    /// The state directory is gone from its place, or is there again.
+    pub(crate) fn state_in_place(&self, in_place: bool) {
+        if in_place {
+            tracing::info!("the state directory is in its place again");
+            return;
+        }
+        self.run.durability.get_or_create(&ByOperation { operation: "the state directory" }).inc();
+        tracing::error!(
+            "the state directory was removed or replaced: positions and waiting alerts end with this process; put it back, \
+             or let the outputs catch up and restart"
+        );
+    }
+
     /// The certificate of a listener, and when it ends.
     pub(crate) fn certificate(&self, input: &str, expires: SystemTime) {
         let by = ByInput { input: self.names.inputs.name(input) };
@@ -278,6 +295,7 @@ impl Telemetry {
         self.inputs.bytes.get_or_create(&by).inc_by(0);
         self.inputs.truncated.get_or_create(&by).inc_by(0);
         self.inputs.dead_letters.get_or_create(&by).inc_by(0);
+        self.inputs.dead_letters_dropped.get_or_create(&by).inc_by(0);
         self.input_errors(&by, "unparseable", 0);
         for what in NOTICES {
             self.input_notices(&by, reason(what), 0);
@@ -330,6 +348,24 @@ impl Telemetry {
         self.lost(Loss::DeadLetter, 1);
     }
 
+    /// Records that are no events and are not in the dead letters either, because one batch held too many.
+    pub(crate) fn input_dead_letters_dropped(&self, input: &str, records: u64) {
+        if records == 0 {
+            return;
+        }
+        self.inputs.dead_letters_dropped.get_or_create(&self.input(input)).inc_by(records);
+        self.lost(Loss::RecordDropped, records);
+        if let Some(due) = self.repeats.due("dead_letters_dropped", input, Instant::now()) {
+            let repeats = due.repeats;
+            tracing::error!(
+                input,
+                records,
+                repeats,
+                "too many records at once are no events: these are not in the dead letters"
+            );
+        }
+    }
+
     /// The time of the event that was judged last.
     pub(crate) fn last_event(&self, input: &str, time: Nanos) {
         let by = self.input(input);
@@ -373,6 +409,12 @@ impl Telemetry {
                 "a request was refused; its sender may give it up"
             );
         }
+    }
+
+    /// A client and we did not agree on TLS. Probes and scanners that only connect do this all day, so it is no warning.
+    pub(crate) fn handshake_failed(&self, input: &str, peer: IpAddr, error: &io::Error) {
+        self.inputs.handshakes_failed.get_or_create(&self.input(input)).inc();
+        tracing::debug!(input, %peer, %error, "a TLS handshake failed");
     }
 
     /// How far a file is read, and how long it is. `path` is as the configuration calls it: rotated files come and go.

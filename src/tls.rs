@@ -45,6 +45,11 @@ pub(crate) struct TlsServer {
 /// No file of certificates is larger than this: a bundle of all public CAs takes a quarter of a megabyte.
 const LARGEST_FILE: u64 = 4 << 20;
 
+/// What errors call the settings.
+const CERT: &str = "tls.cert";
+const KEY: &str = "tls.key";
+const CLIENT_CA: &str = "tls.client_ca";
+
 /// What is in force at the moment.
 #[derive(Debug)]
 struct Current {
@@ -120,9 +125,9 @@ impl Files {
     fn read(settings: &TlsServer) -> Result<Files> {
         let maybe = |path: &Option<Text>| path.as_ref().map(|path| read(&path.0)).transpose();
         Ok(Files {
-            cert: read(&settings.cert.0)?,
-            key: maybe(&settings.key)?,
-            client_ca: maybe(&settings.client_ca)?,
+            cert: read(&settings.cert.0).context(CERT)?,
+            key: maybe(&settings.key).context(KEY)?,
+            client_ca: maybe(&settings.client_ca).context(CLIENT_CA)?,
         })
     }
 
@@ -138,30 +143,31 @@ impl Files {
 
     fn build(&self, settings: &TlsServer, protocols: &[Vec<u8>]) -> Result<Current> {
         let cert = &settings.cert.0;
-        let chain = certificates(&self.cert, cert)?;
+        let chain = certificates(&self.cert, cert).context(CERT)?;
         let expires = not_after(&chain[0]);
-        let (key, file) = match (&self.key, &settings.key) {
-            (Some(key), Some(path)) => (key, &path.0),
-            _ => (&self.cert, cert),
+        let (key, file, named) = match (&self.key, &settings.key) {
+            (Some(key), Some(path)) => (key, &path.0, KEY),
+            _ => (&self.cert, cert, "tls.cert, since there is no tls.key"),
         };
         let key = PrivateKeyDer::from_pem_slice(key)
-            .map_err(|error| describe(&error, file, "an unencrypted private key (PKCS#8, PKCS#1 or SEC1)"))?;
+            .map_err(|error| describe(&error, file, "an unencrypted private key (PKCS#8, PKCS#1 or SEC1)"))
+            .context(named)?;
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .context("TLS cannot be set up")?;
         let builder = match (&self.client_ca, &settings.client_ca) {
             (Some(pem), Some(path)) => {
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem, &path.0)?), provider)
-                        .build()
-                        .with_context(|| format!("the CAs in {} cannot be used", path.0))?;
+                let roots = Arc::new(roots(pem, &path.0).context(CLIENT_CA)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+                    .build()
+                    .with_context(|| format!("{CLIENT_CA}: the CAs in {} cannot be used", path.0))?;
                 builder.with_client_cert_verifier(verifier)
             }
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).with_context(|| {
-            format!("the certificate in {cert} and the key in {file} cannot be used together")
+            format!("tls: the certificate in {cert} and the key in {file} cannot be used together")
         })?;
         config.alpn_protocols = protocols.to_vec();
         config.max_early_data_size = 0;

@@ -189,6 +189,49 @@ fn a_closed_pipe_is_no_failure() {
     }
 }
 
+/// A live run whose standard output nobody reads, and which is told of a theft. It has to end, or not, with its input still
+/// open.
+fn deaf(config: &str) -> (std::process::Child, std::process::ChildStdin) {
+    let mut child = lapwing(&["run", "-q", "--stateless", "--config", config, "--file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut events = child.stdin.take().unwrap();
+    let theft = Path::new(env!("CARGO_MANIFEST_DIR")).join("sample-logs").join(THEFT);
+    events.write_all(&std::fs::read(theft).unwrap()).unwrap();
+    (child, events)
+}
+
+#[test]
+fn a_live_run_ends_when_nobody_reads_its_alerts() {
+    let folder = files(&[("lapwing.yaml", "server: {listen: '127.0.0.1:0'}\n")]);
+    let (child, events) = deaf(&path(&folder, "lapwing.yaml"));
+    let output = child.wait_with_output().unwrap();
+    drop(events);
+    let said = stderr(&output);
+    assert!(output.status.code() == Some(0) && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
+}
+
+#[test]
+fn other_outputs_go_on_when_nobody_reads_standard_output() {
+    let folder = files(&[("alerts.jsonl", "")]);
+    let (config, alerts) = (path(&folder, "lapwing.yaml"), path(&folder, "alerts.jsonl"));
+    let outputs = format!("outputs: [{{type: stdout}}, {{type: file, path: '{alerts}'}}]");
+    std::fs::write(&config, format!("server: {{listen: '127.0.0.1:0'}}\n{outputs}\n")).unwrap();
+    let (child, events) = deaf(&config);
+    drop(events);
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("receiver_gone").count(), 1, "{said}");
+    let written = std::fs::read_to_string(alerts).unwrap().lines().count();
+    let replayed = run(&["replay", THEFT, "--output", "jsonl", "--summary", "none"]);
+    assert_eq!(written, stdout(&replayed).lines().count());
+}
+
 #[test]
 fn an_interrupted_replay_shows_what_it_has() {
     for signal in ["-INT", "-TERM"] {
@@ -395,6 +438,63 @@ fn what_a_configuration_says_in_vain_is_told() {
         warned("{disable: [rbac/*], exceptions: [{detector: exec/*, when: {verb: get}, until: 2026-04-01}]}"),
         ""
     );
+}
+
+#[test]
+fn config_check_finds_what_a_run_would() {
+    let checked = |yaml: &str, code: i32, says: &str| {
+        let folder = files(&[("lapwing.yaml", yaml), ("empty", "")]);
+        let config = path(&folder, "lapwing.yaml");
+        std::fs::write(&config, yaml.replace("DIR", folder.path().to_str().unwrap())).unwrap();
+        check(&["config", "check", &config], code, says);
+    };
+    let with = |line: &str| format!("inputs: [{{type: file, paths: [DIR/a.log]}}]\n{line}\n");
+    checked(&with(""), 0, "1 inputs");
+    checked(&with("cluster: '${LAPWING_NO_SUCH_VARIABLE}'"), 3, "no variable `LAPWING_NO_SUCH_VARIABLE`");
+    checked(&with("cluster: '${LAPWING_NO_SUCH_VARIABLE:-prod}'"), 0, "1 inputs");
+    checked(&with("outputs: [{type: file, path: DIR/a.log}]"), 3, "outputs[0].path: ");
+    checked(
+        &with(
+            "outputs: [{type: stdout, detectors: [rbac/cluster-admin-bindin], skip_detectors: ['exec/*']}]",
+        ),
+        0,
+        "outputs.stdout.detectors: no detector is called `rbac/cluster-admin-bindin`; did you mean `rbac/cluster-admin-binding`?",
+    );
+    checked(
+        &with("outputs: [{type: stdout, skip_detectors: ['rbca/*']}]"),
+        0,
+        "outputs.stdout.skip_detectors: no ",
+    );
+    let https = "outputs: [{type: http, preset: webhook, url: 'https://h.example', ";
+    for (more, says) in [
+        ("tls: {ca: DIR/none}", "outputs.webhook: tls.ca: cannot read"),
+        ("tls: {ca: DIR/empty}", "outputs.webhook: tls.ca: DIR/empty holds no certificate"),
+        ("auth: {bearer: 'file:DIR/none'}", "outputs.webhook: auth.bearer: cannot read the secret in"),
+        ("headers: {x-key: 'file:DIR/none'}", "outputs.webhook: headers.x-key: cannot read the secret in"),
+        ("sign: {secret: 'file:DIR/none'}", "outputs.webhook: sign.secret: cannot read the secret in"),
+    ] {
+        checked(&with(&format!("{https}{more}}}]")), 3, says.split("DIR").next().unwrap());
+    }
+    let intake = |more: &str| format!("inputs: [{{type: http, name: hook, {more}}}]\n");
+    checked(&intake("tls: {cert: DIR/none}"), 3, "input `hook`: tls.cert: cannot read ");
+    checked(&intake("tokens: ['file:DIR/none']"), 3, "input `hook`: tokens[0]: cannot read the secret in ");
+}
+
+#[test]
+fn bad_records_past_the_dead_letters_are_counted() {
+    let folder = files(&[("lapwing.yaml", "server: {listen: '127.0.0.1:0'}\n")]);
+    let mut child =
+        lapwing(&["run", "--stateless", "--config", &path(&folder, "lapwing.yaml"), "--file", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+    // So few bytes go through a pipe in one piece.
+    child.stdin.take().unwrap().write_all("{}\n".repeat(1_300).as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert!(said.contains("not in the dead letters input=\"stdin\" records=300"), "{said}");
 }
 
 #[test]

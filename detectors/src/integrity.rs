@@ -22,7 +22,7 @@ const fn check(name: &'static str, title: &'static str, level: Level) -> Check {
 
 /// These detectors, as they stand at the end of [`Engine::detectors`]. Those from the third on see the run and not the event:
 /// only a live run raises them.
-pub(crate) const CHECKS: [Check; 10] = [
+pub(crate) const CHECKS: [Check; 11] = [
     check("integrity/duplicate-key", "Event with a key that stands twice", Level::Medium),
     check("integrity/partial-event", "Event could not be judged in full", Level::Medium),
     check("integrity/dead-letter", "Record or alert could not be handled and was put aside", Level::Medium),
@@ -33,6 +33,7 @@ pub(crate) const CHECKS: [Check; 10] = [
     check("integrity/reload-failed", "New configuration was refused", Level::Medium),
     check("integrity/spool-full", "Spool of an output is full", Level::High),
     check("integrity/state-damaged", "Own state was damaged and set aside", Level::High),
+    check("integrity/state-pressure", "Correlations forgot groups for want of memory", Level::Medium),
 ];
 
 /// The place of `integrity/duplicate-key` in [`CHECKS`].

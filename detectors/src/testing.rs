@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 use yaml_serde::Value as Yaml;
 
-use crate::engine::{Emitted, Engine, Origin};
+use crate::engine::{Emitted, Engine, Found, Origin};
 use crate::level::Level;
 use crate::tally::Tally;
 
@@ -196,13 +196,8 @@ fn derived_uri(fields: &Map<String, Json>) -> String {
     uri
 }
 
-/// Runs a test of `detector` on an engine whose settings have the test's lists.
-pub fn run(engine: &Engine, detector: &str, test: &Test) -> Outcome {
-    let mut worker = engine.worker();
-    let mut emitted = Vec::new();
-    for line in &test.events {
-        worker.lines(Origin { input: "test", offset: 0 }, line.as_bytes(), &mut emitted);
-    }
+/// The alerts of a whole input: those that a judge emitted, and those of the correlations that its steps belong to.
+pub fn correlated(engine: &Engine, emitted: Vec<Emitted>) -> Vec<Found> {
     let mut correlator = engine.correlator(crate::correlate::BUDGET);
     let mut found = Vec::new();
     for one in emitted {
@@ -212,6 +207,17 @@ pub fn run(engine: &Engine, detector: &str, test: &Test) -> Outcome {
         }
     }
     correlator.finish(&mut found);
+    found
+}
+
+/// Runs a test of `detector` on an engine whose settings have the test's lists.
+pub fn run(engine: &Engine, detector: &str, test: &Test) -> Outcome {
+    let mut worker = engine.worker();
+    let mut emitted = Vec::new();
+    for line in &test.events {
+        worker.lines(Origin { input: "test", offset: 0 }, line.as_bytes(), &mut emitted);
+    }
+    let found = correlated(engine, emitted);
     let mut levels: BTreeMap<uuid::Uuid, Level> = BTreeMap::new();
     for one in found.iter().filter(|one| one.alert.detector == detector) {
         levels.entry(one.alert.uuid).or_insert(one.alert.level);

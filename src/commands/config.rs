@@ -11,7 +11,7 @@ use crate::cli::{self, ConfigCommand};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::live::Live;
-use crate::outputs::Outputs;
+use crate::outputs::{self, Outputs};
 use crate::rules::Wanted;
 
 /// Runs one of the commands.
@@ -33,6 +33,8 @@ fn check(file: &Path) -> Result<Exit, Failure> {
     let engine = Wanted::read(&rules)?.engine()?;
     Outputs::build(&live.outputs).map_err(Failure::usage)?;
     live.check().map_err(Failure::usage)?;
+    live.check_keys().map_err(Failure::usage)?;
+    outputs::warn(&live.outputs, &engine);
     writeln!(
         io::stdout(),
         "{}: {} detectors, {} inputs, {} outputs",

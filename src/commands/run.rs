@@ -54,11 +54,12 @@ const RELOAD: Duration = Duration::from_secs(5);
 /// How often the files of the configuration are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Runs until it is told to stop, or standard input has ended.
+/// Runs until it is told to stop, standard input has ended, or whoever read the alerts has gone.
 pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
     let live = Live::read(typed).map_err(Failure::usage)?;
     let judging = judging(typed)?;
     let outputs = Outputs::build(&live.outputs).map_err(Failure::usage)?;
+    outputs::warn(&live.outputs, &judging.engine);
     if typed.dry_run {
         print(&live, &judging);
         return Ok(Exit::Fine);
@@ -274,7 +275,7 @@ impl Run {
                     let listening =
                         http::start(config.clone(), sender, intake.clone(), ending.clone(), telemetry).await;
                     let listening = listening.map_err(Failure::usage)?;
-                    eprintln!("listening  http://{} for {}", listening.address, listening.input());
+                    eprintln!("listening  {} for {}", listening.url(), listening.input());
                     self.intakes.push(listening);
                 }
             }
@@ -300,15 +301,17 @@ impl Run {
                     break;
                 }
                 _ = &mut ending => break,
+                () = self.outputs.gone() => {
+                    tracing::info!("the reader of standard output has gone, and there is no other output: the run ends");
+                    break;
+                }
                 _ = hup.recv() => {
                     self.outputs.reopen();
                     due = true;
                 }
                 Some(reply) = self.reloads.recv() => {
+                    watch = Watch::new(watched(typed));
                     let result = self.reload(typed).await;
-                    if result.is_ok() {
-                        watch = Watch::new(watched(typed));
-                    }
                     // Whoever asked may have gone.
                     let _ = reply.send(result);
                 }
@@ -319,12 +322,11 @@ impl Run {
                 }
             }
             if due {
-                // A lane that is busy is asked again at the next look.
+                // What is read now, good or bad, is not read again before it changes.
+                watch = Watch::new(watched(typed));
                 let result = self.reload(typed).await;
-                due = result.as_ref().is_err_and(|error| error.contains(BUSY));
-                if result.is_ok() {
-                    watch = Watch::new(watched(typed));
-                }
+                // A lane that is busy is asked again at the next look.
+                due = result.is_err_and(|error| error.contains(BUSY));
             }
         }
         self.shut_down(ended).await
@@ -427,6 +429,7 @@ impl Run {
         // Compiling rules takes a while, and the outputs must go on meanwhile.
         let judging =
             tokio::task::spawn_blocking(move || judging(&typed)).await?.map_err(|failure| failure.error)?;
+        outputs::warn(&live.outputs, &judging.engine);
         let detectors = judging.engine.detectors().len();
         let (reply, done) = oneshot::channel();
         self.orders.try_send(Order::Reload(Box::new(judging), reply)).ok().context(BUSY)?;

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: alerts go out in the order of the log; one that could not be delivered is tried again until it is, or is in the
 //! dead letters; only then does the cursor pass it. What the cursor has passed is not sent again after a restart; what was
-//! sent and not yet passed is, with the same uuid.
+//! sent and not yet passed is, with the same uuid. Where the receiver can never come back (standard output whose reader has
+//! gone), alerts are dropped and counted while other outputs go on, and kept if there is no other: then the run ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::cursor::Cursor;
 use super::dead::Dead;
 use super::group::{Closed, Effect, Fate, Groups};
 use super::log::{Place, Reader};
-use super::spool::Spool;
+use super::spool::{Spool, Spools};
 use crate::lane::{Order, Raised};
 use crate::outputs::damaged;
 use crate::sink::{Common, Item, Outcome, RateLimit, Transport};
@@ -63,6 +64,8 @@ pub(crate) struct Courier {
     pub(crate) groups: Option<Groups>,
     /// What others know of it.
     pub(crate) spool: Arc<Spool>,
+    /// What it knows of others.
+    pub(crate) spools: Spools,
     /// Where alerts go that nobody will ever accept.
     pub(crate) dead: Arc<Dead>,
     /// Counters.
@@ -194,11 +197,18 @@ impl Work {
         if items.is_empty() {
             return self.wait().await;
         }
+        if self.c.spool.is_gone() {
+            return self.without_receiver().await;
+        }
         if let Some(wait) = self.pace.wait(items.len()) {
             return self.rest(wait).await;
         }
         let began = Instant::now();
         let Some(outcomes) = self.send(&items).await else { return Next::End };
+        if self.c.transport.is_gone() {
+            self.c.spools.lose(&self.c.spool);
+            return Next::Go;
+        }
         let again = self.apply(outcomes, began);
         self.settle();
         let pause = match again {
@@ -446,6 +456,19 @@ impl Work {
         };
         // A lane that is too busy to listen has other troubles; the drop is counted.
         let _ = self.c.raise.try_send(Order::Raise(raised));
+    }
+
+    /// There are alerts, and nobody will ever take them here.
+    async fn without_receiver(&mut self) -> Next {
+        if self.c.spools.are_gone() {
+            // The run is about to end, and there is nothing to be done until it does.
+            let draining = matches!(*self.c.phase.borrow(), Phase::Draining(_));
+            return if draining { Next::End } else { self.rest(SHORTEST).await };
+        }
+        let dropped = self.pending.iter_mut().filter_map(|pending| pending.item.take()).count();
+        self.c.telemetry.dropped(&self.c.name, "receiver_gone", dropped as u64);
+        self.settle();
+        Next::Go
     }
 
     /// Waits until there may be something to do.

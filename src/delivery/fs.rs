@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs as std_fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -47,6 +47,10 @@ pub(crate) trait Fs: Send + Sync + fmt::Debug {
     fn sync_dir(&self) -> io::Result<()>;
     /// What a person calls the file.
     fn path(&self, name: &str) -> String;
+    /// False if the directory was removed, emptied or replaced under our hands, which only a real one can be.
+    fn is_in_place(&self) -> bool {
+        true
+    }
 }
 
 /// An open file.
@@ -138,7 +142,7 @@ pub(crate) struct Disk {
     directory: PathBuf,
     handle: std_fs::File,
     /// Locked as long as it is open.
-    _lock: std_fs::File,
+    lock: std_fs::File,
 }
 
 /// The file that says by its lock that a process works here.
@@ -173,7 +177,7 @@ impl Disk {
             }
             Err(error) => return Err(about("lock", error.into())),
         }
-        Ok(Disk { directory: directory.to_owned(), handle, _lock: lock })
+        Ok(Disk { directory: directory.to_owned(), handle, lock })
     }
 }
 
@@ -222,6 +226,15 @@ impl Fs for Disk {
 
     fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
+    }
+
+    /// Whoever removes or empties the directory takes the lock file away as well.
+    fn is_in_place(&self) -> bool {
+        let there = std_fs::symlink_metadata(self.directory.join(LOCK));
+        let same = |held: std_fs::Metadata| {
+            there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino()))
+        };
+        self.lock.metadata().is_ok_and(same)
     }
 }
 

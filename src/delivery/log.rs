@@ -268,6 +268,11 @@ impl Log {
         Tail { fs: Arc::clone(&self.fs), id: self.id, durable: self.shared.subscribe() }
     }
 
+    /// False if the files are no longer where the next process would look for them.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.fs.is_in_place()
+    }
+
     /// The events' clock: with it, and a rule's reach, steps get old.
     pub(crate) fn set_clock(&mut self, now: Nanos) {
         self.clock = self.clock.max(now);

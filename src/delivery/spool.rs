@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::Entry;
 use crate::units::Size;
@@ -23,6 +24,8 @@ pub(crate) struct Spool {
     passed: AtomicU64,
     /// An alert about its being full has been raised.
     told: AtomicBool,
+    /// The output's receiver will never be there again.
+    gone: AtomicBool,
 }
 
 /// The section `spool`: what the log may hold for each output.
@@ -62,6 +65,7 @@ impl Spool {
             alerts: AtomicI64::new(alerts as i64),
             passed: AtomicU64::new(passed),
             told: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         })
     }
 
@@ -96,8 +100,14 @@ impl Spool {
         }
     }
 
+    /// True if the output's receiver will never be there again.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// A spool that nobody will empty is not waited for.
     fn is_full(&self) -> bool {
-        self.limits.on_full == OnFull::Block && self.waiting().0 >= self.limits.max_bytes.0
+        !self.is_gone() && self.limits.on_full == OnFull::Block && self.waiting().0 >= self.limits.max_bytes.0
     }
 
     /// True, once, if nine tenths are full.
@@ -112,26 +122,53 @@ impl Spool {
 
 /// The spools of all outputs. Outputs may come and go.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spools(Arc<RwLock<Vec<Arc<Spool>>>>);
+pub(crate) struct Spools {
+    all: Arc<RwLock<Vec<Arc<Spool>>>>,
+    /// Told when an output's receiver is gone.
+    gone: Arc<Notify>,
+}
 
 impl Spools {
     fn each<T>(&self, of: impl FnOnce(&[Arc<Spool>]) -> T) -> T {
-        of(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        of(&self.all.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Another output comes.
     pub(crate) fn add(&self, spool: Arc<Spool>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).push(spool);
+        self.all.write().unwrap_or_else(PoisonError::into_inner).push(spool);
     }
 
     /// Puts others in their place.
     pub(crate) fn replace(&self, spools: Vec<Arc<Spool>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = spools;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = spools;
     }
 
     /// True if the log may take more alerts.
     pub(crate) fn have_room(&self) -> bool {
         self.each(|spools| !spools.iter().any(|spool| spool.is_full()))
+    }
+
+    /// The receiver of one of the outputs will never be there again.
+    pub(crate) fn lose(&self, spool: &Spool) {
+        spool.gone.store(true, Ordering::Relaxed);
+        self.gone.notify_waiters();
+    }
+
+    /// True if no output has a receiver any more.
+    pub(crate) fn are_gone(&self) -> bool {
+        self.each(|spools| !spools.is_empty() && spools.iter().all(|spool| spool.is_gone()))
+    }
+
+    /// Waits until no output has a receiver any more.
+    pub(crate) async fn gone(&self) {
+        loop {
+            // It hears what is told after it is made, so nothing is missed between the look and the wait.
+            let told = self.gone.notified();
+            if self.are_gone() {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Alerts have been appended to the log.
@@ -177,6 +214,20 @@ mod tests {
         assert_eq!((spools.filling().len(), spools.filling().len()), (usize::from(tells), 0));
         spool.done(bytes as u64, 1, 7);
         assert_eq!((spools.have_room(), spool.waiting(), spools.passed()), (true, (0, 0), Some(7)));
+    }
+
+    #[test]
+    fn a_spool_that_nobody_empties_keeps_nobody_waiting() {
+        let limits = Limits { max_bytes: Size(1), on_full: OnFull::Block };
+        let (one, other) = (Spool::new("one", limits, 9, 1, 0), Spool::new("other", limits, 0, 0, 0));
+        let spools = Spools::default();
+        assert!(!spools.are_gone(), "there is none");
+        spools.replace(vec![Arc::clone(&one), Arc::clone(&other)]);
+        assert!(!spools.have_room());
+        spools.lose(&one);
+        assert!(spools.have_room() && !spools.are_gone(), "the other goes on");
+        spools.lose(&other);
+        assert!(spools.are_gone());
     }
 
     #[test]

@@ -91,7 +91,8 @@ macro_rules! output {
             pub(crate) skip_detectors: Vec<String>,
             /// At most so many alerts in so much time; the others wait in the spool.
             pub(crate) rate_limit: Option<crate::sink::RateLimit>,
-            /// Repeats of the same detector, actor and target within this time become one alert with a count.
+            /// Repeats of the same detector, actor and target within this time become one alert with a count. The time is that
+            /// of the events: on a quiet stream the count waits for a later event.
             pub(crate) repeat_after: Option<crate::units::Span>,
             /// The form of the alerts: `native`, `ocsf` or `ecs`.
             #[serde(default)]

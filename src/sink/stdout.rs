@@ -21,11 +21,18 @@ output! {
 #[derive(Debug)]
 pub(crate) struct StdoutSink {
     encoding: Encoding,
+    /// The reader has closed the pipe; no other will come.
+    gone: bool,
 }
 
 impl StdoutSink {
     pub(super) fn new(output: &StdoutOutput) -> StdoutSink {
-        StdoutSink { encoding: output.encoding }
+        StdoutSink { encoding: output.encoding, gone: false }
+    }
+
+    /// True if nobody will read standard output again.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone
     }
 
     pub(super) async fn send(&mut self, items: &[Arc<Item>]) -> Vec<Outcome> {
@@ -36,7 +43,10 @@ impl StdoutSink {
         });
         match written.await {
             Ok(Ok(())) => Outcome::Accepted,
-            Ok(Err(error)) => Outcome::retry(format!("cannot write to standard output: {error}")),
+            Ok(Err(error)) => {
+                self.gone |= error.kind() == io::ErrorKind::BrokenPipe;
+                Outcome::retry(format!("cannot write to standard output: {error}"))
+            }
             Err(error) => Outcome::retry(format!("writing to standard output failed: {error}")),
         }
         .of_all(items.len())

@@ -55,9 +55,9 @@ impl Tls {
             (None, Some(_)) => bail!("tls: `key` needs its certificate: add `cert`"),
         };
         let private = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("tls: cannot read a private key (PEM) from {}", key.display()))?;
+            .with_context(|| format!("tls.key: cannot read a private key (PEM) from {}", key.display()))?;
         builder
-            .with_client_auth_cert(certificates(cert)?, private)
+            .with_client_auth_cert(certificates("tls.cert", cert)?, private)
             .with_context(|| format!("tls: {} and {} do not belong together", cert.display(), key.display()))
     }
 }
@@ -74,20 +74,20 @@ pub(super) fn nobody() -> Result<ClientConfig> {
 
 fn authorities(path: &Path) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in certificates("tls.ca", path)? {
         store
             .add(certificate)
-            .with_context(|| format!("tls: {} holds something that is no authority", path.display()))?;
+            .with_context(|| format!("tls.ca: {} holds something that is no authority", path.display()))?;
     }
     Ok(store)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unreadable = || format!("tls: cannot read certificates (PEM) from {}", path.display());
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = || format!("{key}: cannot read certificates (PEM) from {}", path.display());
     let found = CertificateDer::pem_file_iter(path).with_context(unreadable)?;
     let found = found.collect::<Result<Vec<_>, _>>().with_context(unreadable)?;
     if found.is_empty() {
-        bail!("tls: {} holds no certificate; PEM is expected", path.display());
+        bail!("{key}: {} holds no certificate; PEM is expected", path.display());
     }
     Ok(found)
 }
@@ -140,7 +140,7 @@ pub(super) mod tests {
             let roots = Arc::new(authorities(Path::new(&self.path("ca.pem"))).unwrap());
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().unwrap();
-            let chain = certificates(Path::new(&self.path("server.pem"))).unwrap();
+            let chain = certificates("tls.cert", Path::new(&self.path("server.pem"))).unwrap();
             let key = PrivateKeyDer::from_pem_file(self.path("server.key")).unwrap();
             let config = ServerConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()

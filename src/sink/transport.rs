@@ -170,6 +170,14 @@ impl Transport {
         }
     }
 
+    /// True if the receiver will never be there again, so that sending anew is in vain.
+    pub(crate) fn is_gone(&self) -> bool {
+        match self {
+            Transport::Stdout(sink) => sink.is_gone(),
+            Transport::File(_) | Transport::Http(_) | Transport::Syslog(_) => false,
+        }
+    }
+
     /// Opens files anew and reads certificates anew (SIGHUP). What cannot be read leaves the old in use.
     pub(crate) async fn reopen(&mut self) {
         match self {

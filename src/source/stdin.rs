@@ -20,6 +20,7 @@ use super::outlet::{Outlet, Stop, Stopped};
 use super::pipe::Pipe;
 use super::{Batch, Delivery, Notice, Room, Sender, What};
 use crate::telemetry::Telemetry;
+use crate::units::Text;
 
 /// The largest batch, and the longest part of a line that waits for its end.
 const BATCH: usize = 1 << 20;
@@ -33,7 +34,7 @@ pub(crate) struct Config {
     /// What alerts and metrics call the input.
     pub(crate) name: String,
     /// The cluster that the events are of. Default: the configuration's.
-    pub(crate) cluster: Option<String>,
+    pub(crate) cluster: Option<Text>,
 }
 
 impl Default for Config {
@@ -82,7 +83,7 @@ impl Reader {
         Reader {
             input: config.name.as_str().into(),
             stream: "stdin".into(),
-            cluster: config.cluster.as_deref().map(Arc::from),
+            cluster: config.cluster.as_ref().map(|name| name.0.as_str().into()),
             outlet,
             buffer: vec![0; BATCH],
             filled: 0,

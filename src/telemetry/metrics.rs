@@ -95,7 +95,7 @@ impl Run {
             losses: family(
                 r,
                 "loss",
-                "Possible losses, by kind: each is counted in detail by another metric and raises an alert of the family integrity",
+                "Possible losses, by kind: each is counted in detail by another metric",
             ),
             durability: family(
                 r,
@@ -128,6 +128,7 @@ pub(super) struct Inputs {
     pub(super) notices: Family<ByReason, Counter>,
     pub(super) truncated: Family<ByInput, Counter>,
     pub(super) dead_letters: Family<ByInput, Counter>,
+    pub(super) dead_letters_dropped: Family<ByInput, Counter>,
     pub(super) lag: Family<ByInput, Real>,
     pub(super) last_event: Family<ByInput, Real>,
     pub(super) position: Family<ByFile, Gauge>,
@@ -136,6 +137,7 @@ pub(super) struct Inputs {
     pub(super) rotations: Family<ByInput, Counter>,
     pub(super) requests: Family<ByIntake, Counter>,
     pub(super) request_seconds: Timed<ByInput>,
+    pub(super) handshakes_failed: Family<ByInput, Counter>,
 }
 
 impl Inputs {
@@ -155,13 +157,22 @@ impl Inputs {
                 "Events that were damaged or truncated, and judged on what was left of them",
             ),
             dead_letters: family(r, "input_dlq_records", "Records that are kept in the dead letters"),
+            dead_letters_dropped: family(
+                r,
+                "input_dlq_dropped",
+                "Records that are no events and that one batch held too many of to keep them in the dead letters",
+            ),
             lag: family(r, "input_lag_seconds", "Now less the time of the event that was judged last"),
             last_event: family(
                 r,
                 "input_last_event_timestamp_seconds",
                 "Time of the event that was judged last, since the epoch",
             ),
-            position: family(r, "file_position_bytes", "How far the file is read and handled"),
+            position: family(
+                r,
+                "file_position_bytes",
+                "How far the file is read; what is read may still wait to be handled",
+            ),
             size: family(r, "file_size_bytes", "How long the file is"),
             open: family(r, "file_open", "1 if the file is open, 0 if it does not exist or cannot be read"),
             rotations: family(r, "file_rotations", "Rotations that were followed"),
@@ -170,6 +181,11 @@ impl Inputs {
                 r,
                 "http_request_duration_seconds",
                 "From the head of a request to the intake to the end of the answer",
+            ),
+            handshakes_failed: family(
+                r,
+                "tls_handshakes_failed",
+                "Connections to the intake that ended before TLS was agreed on; `-v` shows each",
             ),
         }
     }

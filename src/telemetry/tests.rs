@@ -24,6 +24,8 @@ fn everything() -> Arc<Telemetry> {
     t.bad("audit", 1);
     t.partial("audit", 1);
     t.input_dead_letter("audit");
+    t.input_dead_letters_dropped("audit", 1);
+    t.handshake_failed("audit", [10, 0, 0, 1].into(), &io::Error::from(io::ErrorKind::UnexpectedEof));
     t.last_event("audit", 1_000 * SECOND);
     t.notice(&notice(What::Gap));
     t.intake("audit", 503, Duration::from_millis(2));
@@ -112,6 +114,7 @@ fn every_kind_of_loss_begins_at_zero_and_counts() {
     check(|t| t.intake("a", 400, Duration::ZERO), &class("intake_refused", 0));
     check(|t| t.dead_letter("a", "400"), &class("dead_letter", 1));
     check(|t| t.dropped("a", "spool_overflow", 3), &class("alert_dropped", 3));
+    check(|t| t.input_dead_letters_dropped("a", 4), &class("record_dropped", 4));
     let late = Stats { late: 2, evicted: 1, ..Stats::default() };
     check(|t| t.correlation(&Stats::default(), &late), &class("late_event", 2));
     check(|t| t.correlation(&late, &late), &class("late_event", 0));
@@ -317,6 +320,9 @@ elsewhere.
 | `alert_dropped` | an output will not get an alert | `lapwing_output_dropped_total` |
 | `state_pressure` | correlations forgot a group early; its count is approximate | `lapwing_state_evictions_total` |
 | `late_event` | an event came too late for a window and was judged singly | `lapwing_late_events_total` |
+| `record_dropped` | a record that is no event is not in the dead letters, because one batch held more than 1,000 | `lapwing_input_dlq_dropped_total` |
+
+The first two, dead letters, alerts that a full spool drops and forgotten groups raise an alert of the family `integrity` as well.
 
 | name | type | labels | what it is |
 |---|---|---|---|

@@ -62,9 +62,9 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     )
 }
 
-/// Reads an answer, and whether the connection can be used again.
-fn answer(reader: &mut BufReader<TcpStream>) -> Option<((u16, String), bool)> {
-    let (mut status, mut length, mut keep) = (None, None, true);
+/// Reads the head of a request or an answer: its lines in small letters.
+pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
+    let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -72,8 +72,16 @@ fn answer(reader: &mut BufReader<TcpStream>) -> Option<((u16, String), bool)> {
         }
         let line = line.trim_end().to_ascii_lowercase();
         if line.is_empty() {
-            break;
+            return Some(lines);
         }
+        lines.push(line);
+    }
+}
+
+/// Reads an answer, and whether the connection can be used again.
+fn answer(reader: &mut BufReader<TcpStream>) -> Option<((u16, String), bool)> {
+    let (mut status, mut length, mut keep) = (None, None, true);
+    for line in head(reader)? {
         match line.split_once(':') {
             None => status = line.split(' ').nth(1)?.parse().ok(),
             Some(("content-length", value)) => length = value.trim().parse::<usize>().ok(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::receiver::Taken;
 
 /// Alerts about the run itself, which a replay cannot know. A gap is one of these and is looked at apart.
-const OF_THE_RUN: [&str; 8] = [
+const OF_THE_RUN: [&str; 9] = [
     "integrity/input-gap",
     "integrity/input-truncated",
     "integrity/input-unreadable",
@@ -18,6 +18,7 @@ const OF_THE_RUN: [&str; 8] = [
     "integrity/dead-letter",
     "integrity/spool-full",
     "integrity/state-damaged",
+    "integrity/state-pressure",
     "integrity/reload-failed",
 ];
 

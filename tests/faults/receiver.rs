@@ -1,6 +1,6 @@
 //! A webhook that remembers every alert it was sent and whether it said so.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::client;
 use crate::process::free_address;
 
 /// How it behaves.
@@ -208,21 +209,9 @@ fn mood(dice: &mut fastrand::Rng) -> Mode {
 
 /// Reads a request and returns its body.
 fn request(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
+    let head = client::head(reader)?;
+    let length = head.iter().find_map(|line| line.strip_prefix("content-length:"));
+    let mut body = vec![0; length.map_or(Some(0), |length| length.trim().parse().ok())?];
     reader.read_exact(&mut body).ok()?;
     Some(body)
 }

@@ -11,7 +11,7 @@ use crate::events::{Events, SECOND};
 use crate::house::House;
 use crate::kills::while_writing;
 use crate::oracle;
-use crate::process::{scaled, soon, until};
+use crate::process::{Lapwing, scaled, soon, until};
 use crate::receiver::Mode;
 use crate::writer::{Rotation, Writer};
 
@@ -104,7 +104,25 @@ fn reloaded_while_events_flow() {
     until("the broken configuration is told of", || {
         house.receiver.taken().iter().any(|taken| taken.alert["detector"] == "integrity/reload-failed")
     });
+    told_once(&mut house, &lapwing);
     house.finish(lapwing, writer.rotations);
+}
+
+/// A signal for a file that has changed causes one reload, whether or not the file is any good; the change itself is no second
+/// cause.
+fn told_once(house: &mut House, lapwing: &Lapwing) {
+    let failures = |house: &House| house.said().matches("the reload failed").count();
+    let before = failures(house);
+    // Found by the look at the files: from now on there is some time to the next one.
+    "detectrs: {first: 1}\n".clone_into(&mut house.config);
+    house.write_config(lapwing.server);
+    until("the change is found", || failures(house) > before);
+    "detectrs: {second: 2}\n".clone_into(&mut house.config);
+    house.write_config(lapwing.server);
+    lapwing.signal(Signal::HUP);
+    until("the signal is heard", || failures(house) > before + 1);
+    // Two more looks.
+    assert!(!soon(Duration::from_secs(5), || failures(house) > before + 2), "{}", house.tail());
 }
 
 /// Within what is promised: a minute back, less than five minutes ahead.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::client;
 use crate::events::Events;
 use crate::house::House;
 use crate::process::{PATIENCE, scaled, until};
@@ -159,6 +160,27 @@ fn a_state_directory_that_is_gone_is_made_anew() {
         fs::remove_dir_all(&house.state).unwrap();
     }
     let lapwing = house.start();
+    house.finish(lapwing, writer.rotations);
+}
+
+/// What is taken away from a running process is told of, and alerts go on.
+#[test]
+fn a_state_directory_removed_while_it_is_in_use_is_told_of() {
+    let mut house = House::new("state-removed");
+    let mut writer = Writer::new(house.path(), Events::new(house.seed, 100), ROTATION, u64::MAX, house.seed);
+    let lapwing = house.settle_in(&mut writer);
+    fs::remove_dir_all(&house.state).unwrap();
+    until("the log tells of it", || house.said().contains("state directory was removed or replaced"));
+    until("the run is not ready", || {
+        client::get(lapwing.server, "/readyz")
+            .is_some_and(|(code, why)| code == 503 && why.contains("removed"))
+    });
+    until("an alert tells of it", || {
+        house.receiver.taken().iter().any(|taken| taken.alert["detector"] == "integrity/state-damaged")
+    });
+    writer.write(300);
+    house.all_come(&house.expected());
+    assert_eq!(house.said().matches("state directory was removed or replaced").count(), 1);
     house.finish(lapwing, writer.rotations);
 }
 

@@ -3,10 +3,10 @@
 
 use std::sync::OnceLock;
 
-use detectors::correlate;
-use detectors::engine::{Emitted, Engine, Origin, Worker};
+use detectors::engine::{Engine, Origin, Worker};
 use detectors::rules::{self, Tuning};
 use detectors::settings::Settings;
+use detectors::testing;
 use libfuzzer_sys::fuzz_target;
 
 fn engine() -> &'static Engine {
@@ -24,15 +24,7 @@ fn found(mut worker: Worker<'static>, bytes: &[u8]) -> Vec<String> {
     for _ in 0..3 {
         worker.lines(Origin { input: "fuzz", offset: 0 }, bytes, &mut emitted);
     }
-    let mut correlator = engine().correlator(correlate::BUDGET);
-    let mut found = Vec::new();
-    for one in emitted {
-        match one {
-            Emitted::Alert(alert) => found.push(*alert),
-            Emitted::Step(step) => correlator.push(&step, &mut found),
-        }
-    }
-    correlator.finish(&mut found);
+    let found = testing::correlated(engine(), emitted);
     let mut ids: Vec<_> =
         found.iter().map(|one| format!("{} {}", one.alert.detector, one.alert.uuid)).collect();
     ids.sort_unstable();

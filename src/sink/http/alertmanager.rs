@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use detectors::event::time::{self, Nanos};
-use detectors::level::Level;
+use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::Payload;
 use super::answer::{Answer, Setup, Verdict};
 use super::config::HttpOutput;
+use super::{Payload, severity};
 use crate::sink::encoding;
 use crate::sink::transport::Item;
 use crate::{text, view};
@@ -97,15 +97,6 @@ fn texts(pairs: &[(&str, &str)]) -> Map<String, Value> {
         .collect()
 }
 
-fn severity(level: Level) -> &'static str {
-    match level {
-        Level::Informational | Level::Low => "info",
-        Level::Medium => "warning",
-        Level::High => "error",
-        Level::Critical => "critical",
-    }
-}
-
 pub(super) fn verdict(answer: &Answer) -> Verdict {
-    answer.verdict(Setup::Rejects, &answer.with_body())
+    answer.verdict_of(StatusCode::OK, Setup::Rejects, &answer.with_body())
 }

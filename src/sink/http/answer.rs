@@ -89,6 +89,16 @@ impl Answer {
         matches!(self.status.as_u16(), 408 | 425 | 429) || self.status.is_server_error()
     }
 
+    /// The same where one status alone says that the alerts were taken. Another success comes from something else that
+    /// listens there, and so proves nothing.
+    pub(super) fn verdict_of(&self, accepts: StatusCode, setup: Setup, reason: &str) -> Verdict {
+        if self.status.is_success() && self.status != accepts {
+            let why = format!("{} is not how this receiver accepts: does the URL lead to it?", self.alone());
+            return Verdict::All(self.retry(&why));
+        }
+        self.verdict(setup, reason)
+    }
+
     /// What most receivers mean by a status.
     pub(super) fn verdict(&self, setup: Setup, reason: &str) -> Verdict {
         let status = self.status;

@@ -50,8 +50,8 @@ output! {
         proxy: Option<Secret>,
         /// How long a request may take, by default 10s.
         timeout: Option<Span>,
-        /// Requests at a time, for receivers that take one alert a request (`falcosidekick` and `webhook`: 4). More than one
-        /// gives up the order of alerts that are sent together.
+        /// Requests at a time, for receivers that take one alert a request (`falcosidekick` and `webhook`: 4 by default). With
+        /// more than one, alerts that are sent at the same time arrive in any order; 1 keeps it.
         #[schemars(range(min = 1, max = 64))]
         concurrency: Option<usize>,
         /// Compress requests: `opensearch`, `loki`, `otlp`, and a `webhook` whose receiver can read it.

@@ -3,6 +3,8 @@
 //! It answers 200 before it delivers, so what is promised ends there. It answers 400 to what it will never take: no rule, an
 //! unknown priority, no time, no fields.
 
+use reqwest::StatusCode;
+
 use super::Payload;
 use super::answer::{Answer, Setup, Verdict};
 use crate::sink::transport::Item;
@@ -12,5 +14,5 @@ pub(super) fn payload(item: &Item) -> Payload {
 }
 
 pub(super) fn verdict(answer: &Answer) -> Verdict {
-    answer.verdict(Setup::Waits, &answer.with_body())
+    answer.verdict_of(StatusCode::OK, Setup::Waits, &answer.with_body())
 }

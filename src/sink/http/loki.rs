@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use detectors::event::time::{self, Nanos};
+use reqwest::StatusCode;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
@@ -115,5 +116,5 @@ fn short(text: &str) -> String {
 
 /// Its errors name labels and times, not lines.
 pub(super) fn verdict(answer: &Answer) -> Verdict {
-    answer.verdict(Setup::Waits, &answer.with_body())
+    answer.verdict_of(StatusCode::NO_CONTENT, Setup::Waits, &answer.with_body())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use detectors::event::time::Nanos;
+use detectors::level::Level;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, StatusCode, Url, redirect};
 use tokio::task::JoinSet;
@@ -329,6 +330,16 @@ fn shown(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     text::for_terminal(&format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default()))
         .into_owned()
+}
+
+/// A level as PagerDuty and most users of Alertmanager name it.
+fn severity(level: Level) -> &'static str {
+    match level {
+        Level::Informational | Level::Low => "info",
+        Level::Medium => "warning",
+        Level::High => "error",
+        Level::Critical => "critical",
+    }
 }
 
 /// The wall clock.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use detectors::event::time::{self, Nanos};
 use detectors::level::Level;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::Payload;
@@ -103,14 +104,14 @@ fn severity(level: Level) -> (u8, &'static str) {
 /// of the request count as rejected: better a dead letter too many than one too few.
 pub(super) fn verdict(answer: &Answer, items: usize) -> Verdict {
     match answer.status.as_u16() {
-        200..=299 => match rejected(&answer.body) {
+        200 => match rejected(&answer.body) {
             0 => Verdict::All(Outcome::Accepted),
             number => Verdict::All(Outcome::rejected(format!(
                 "the receiver rejected {number} of {items} records without saying which"
             ))),
         },
         429 | 502..=504 => Verdict::All(answer.retry(&answer.alone())),
-        300..=399 => answer.verdict(Setup::Rejects, &answer.alone()),
+        201..=399 => answer.verdict_of(StatusCode::OK, Setup::Rejects, &answer.alone()),
         400 | 413 => Verdict::Spoilt(Outcome::rejected(answer.alone())),
         _ => Verdict::All(Outcome::rejected(answer.alone())),
     }

@@ -3,15 +3,15 @@
 //! The key of deduplication is what repeats have in common, not the alert's id: the tenth denied attempt belongs to the
 //! incident of the first.
 
-use anyhow::{Result, bail};
-use detectors::level::Level;
+use anyhow::{Context as _, Result, bail};
+use reqwest::StatusCode;
 use serde_json::json;
 
-use super::Payload;
 use super::answer::{Answer, Setup, Verdict};
 use super::config::{Credentials, HttpOutput};
+use super::{Payload, severity};
 use crate::sink::encoding;
-use crate::sink::transport::{Item, Outcome, group_key};
+use crate::sink::transport::{Item, group_key};
 use crate::{text, view};
 
 /// Characters of a summary, and of the shorter texts.
@@ -24,7 +24,7 @@ pub(super) fn check(output: &HttpOutput) -> Result<()> {
     let Some(key) = &output.routing_key else {
         bail!("preset pagerduty needs a `routing_key`: the integration key of an Events API v2 integration");
     };
-    if key.reveal()?.len() != ROUTING_KEY {
+    if key.reveal().context("routing_key")?.len() != ROUTING_KEY {
         bail!("routing_key: the key of an Events API v2 integration has {ROUTING_KEY} characters");
     }
     Ok(())
@@ -68,20 +68,7 @@ pub(super) fn payload(item: &Item, credentials: &Credentials) -> Result<Payload>
     Ok(Payload::json(encoding::json(&event)))
 }
 
-fn severity(level: Level) -> &'static str {
-    match level {
-        Level::Informational | Level::Low => "info",
-        Level::Medium => "warning",
-        Level::High => "error",
-        Level::Critical => "critical",
-    }
-}
-
 /// It accepts with 202 and nothing else. What it says of an error names fields, not their values.
 pub(super) fn verdict(answer: &Answer) -> Verdict {
-    match answer.status.as_u16() {
-        202 => Verdict::All(Outcome::Accepted),
-        200..=299 => Verdict::All(answer.retry(&format!("{} is not how PagerDuty accepts", answer.alone()))),
-        _ => answer.verdict(Setup::Waits, &answer.with_body()),
-    }
+    answer.verdict_of(StatusCode::ACCEPTED, Setup::Waits, &answer.with_body())
 }

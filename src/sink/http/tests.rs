@@ -94,6 +94,7 @@ async fn falcosidekick() {
         "",
         &[
             (200, "", "accepted"),
+            (204, "", "retry"),
             (400, "", "rejected"),
             (401, "", "retry"),
             (429, "", "retry"),
@@ -135,6 +136,7 @@ async fn webhook() {
             (204, "", "accepted"),
             (301, "", "retry"),
             (400, "", "rejected"),
+            (401, "", "rejected"),
             (404, "", "rejected"),
             (408, "", "retry"),
             (410, "", "rejected"),
@@ -290,9 +292,12 @@ fn mistakes_are_told_with_what_to_do() {
         ),
         (
             "{preset: webhook, url: 'https://h', tls: {ca: /no/such.pem}}",
-            "tls: cannot read certificates (PEM) from /no/such.pem",
+            "tls.ca: cannot read certificates (PEM) from /no/such.pem",
         ),
-        ("{preset: webhook, url: 'https://h', tls: {ca: /dev/null}}", "tls: /dev/null holds no certificate"),
+        (
+            "{preset: webhook, url: 'https://h', tls: {ca: /dev/null}}",
+            "tls.ca: /dev/null holds no certificate",
+        ),
         ("{preset: webhook, url: 'http://h', proxy: ':hunter2'}", "proxy: this is no URL of a proxy"),
     ] {
         check_config(yaml, expected);
@@ -346,7 +351,14 @@ async fn alertmanager() {
     check(
         "alertmanager",
         "",
-        &[(200, "", "accepted"), (400, "", "rejected"), (404, "", "rejected"), (500, "", "retry")],
+        &[
+            (200, "", "accepted"),
+            (202, "", "retry"),
+            (400, "", "rejected"),
+            (401, "", "rejected"),
+            (404, "", "rejected"),
+            (500, "", "retry"),
+        ],
     )
     .await;
 }
@@ -601,7 +613,14 @@ async fn loki() {
     check(
         "loki",
         "",
-        &[(204, "", "accepted"), (400, "", "rejected"), (429, "", "retry"), (500, "", "retry")],
+        &[
+            (204, "", "accepted"),
+            (200, "", "retry"),
+            (400, "", "rejected"),
+            (401, "", "retry"),
+            (429, "", "retry"),
+            (500, "", "retry"),
+        ],
     )
     .await;
     check_config("{preset: loki, url: 'http://h', labels: {a-b: c}}", "labels: `a-b` is no name of a label");
@@ -655,6 +674,7 @@ async fn otlp() {
             (200, "", "accepted"),
             (200, partial, "rejected"),
             (200, r#"{"partialSuccess": {}}"#, "accepted"),
+            (202, "", "retry"),
             (400, "", "rejected"),
             (401, "", "rejected"),
             (429, "", "retry"),

@@ -180,7 +180,7 @@ fn mistakes_are_told_with_what_to_do() {
         (
             "h:6514",
             ", protocol: tls, tls: {ca: /no/such}",
-            "tls: cannot read certificates (PEM) from /no/such",
+            "tls.ca: cannot read certificates (PEM) from /no/such",
         ),
     ] {
         let error = format!("{:#}", SyslogSink::new(&output(address, more)).unwrap_err());

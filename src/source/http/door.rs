@@ -344,7 +344,7 @@ async fn converse(socket: TcpStream, peer: IpAddr, line: &Arc<Line>, intake: Arc
             line.enter(|_| Phase::Head);
             serve(stream, caller(admitted), http2).await;
         }
-        Err(error) => tracing::debug!(input = %intake.input, %peer, %error, "a TLS handshake failed"),
+        Err(error) => intake.telemetry.handshake_failed(&intake.input, peer, &error),
     }
 }
 

@@ -164,6 +164,14 @@ impl HttpConfig {
         Ok(address)
     }
 
+    /// Reads certificates, keys and tokens as [`start`] does.
+    ///
+    /// # Errors
+    /// One of them cannot be used: its key, and why.
+    pub(crate) fn check_keys(&self) -> Result<()> {
+        Keys::load(self).map(|_| ())
+    }
+
     /// Refuses what would let anybody in.
     fn check_open(&self, address: SocketAddr) -> Result<()> {
         if self.insecure || is_loopback(address.ip()) {
@@ -199,11 +207,12 @@ struct Keys {
 }
 
 impl Keys {
-    fn load(config: &HttpConfig, input: &Arc<str>) -> Result<Keys> {
-        let identity =
-            config.tls.clone().map(|tls| Identity::load(tls, &[b"h2", b"http/1.1"])).transpose()?;
-        let digests = watch::Sender::new(digests(&config.tokens)?);
-        Ok(Keys { input: Arc::clone(input), identity, tokens: config.tokens.clone(), digests })
+    fn load(config: &HttpConfig) -> Result<Keys> {
+        let name = || format!("input `{}`", config.name);
+        let identity = config.tls.clone().map(|tls| Identity::load(tls, &[b"h2", b"http/1.1"]));
+        let identity = identity.transpose().with_context(name)?;
+        let digests = watch::Sender::new(digests(&config.tokens).with_context(name)?);
+        Ok(Keys { input: config.name.as_str().into(), identity, tokens: config.tokens.clone(), digests })
     }
 
     /// Looks at the files again. What cannot be used leaves the old in force.
@@ -235,8 +244,8 @@ impl Keys {
 
 fn digests(tokens: &[Secret]) -> Result<Arc<[[u8; 32]]>> {
     let digest = |(at, token): (usize, &Secret)| {
-        let token = token.reveal()?;
-        ensure!(!token.is_empty(), "token {} is empty, which would let in whoever sends none", at + 1);
+        let token = token.reveal().with_context(|| format!("tokens[{at}]"))?;
+        ensure!(!token.is_empty(), "tokens[{at}] is empty, which would let in whoever sends none");
         Ok(Sha256::digest(token).into())
     };
     tokens.iter().enumerate().map(digest).collect()
@@ -265,6 +274,12 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
+    /// Where events are posted to.
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.keys.identity.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
     /// The input's name.
     pub(crate) fn input(&self) -> &str {
         &self.keys.input
@@ -297,7 +312,7 @@ pub(crate) async fn start(
 ) -> Result<Listening> {
     let address = config.check()?;
     let input: Arc<str> = config.name.as_str().into();
-    let keys = Arc::new(Keys::load(&config, &input).with_context(|| format!("input `{input}`"))?);
+    let keys = Arc::new(Keys::load(&config)?);
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("input `{input}`: cannot listen on {address}"))?;

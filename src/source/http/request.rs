@@ -199,11 +199,12 @@ fn cluster<'a>(own: &str, path: &'a str) -> Result<Option<&'a str>, Refusal> {
         None => Err(unknown),
         Some(name) => {
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if name.len() <= LONGEST_CLUSTER && name.bytes().all(is_name) {
+            // Receivers make folders and paths of names, where these two mean other places.
+            if name.len() <= LONGEST_CLUSTER && name.bytes().all(is_name) && !matches!(name, "." | "..") {
                 Ok(Some(name))
             } else {
-                let reason = "the path names no cluster: at most 253 of A-Z a-z 0-9 . _ -";
-                Err(Refusal::new(StatusCode::BAD_REQUEST, reason))
+                let reason = "the path names no cluster: 1 to 253 of A-Z a-z 0-9 . _ -, and neither . nor ..";
+                Err(Refusal::new(StatusCode::NOT_FOUND, reason))
             }
         }
     }

@@ -31,6 +31,7 @@ enum Manner {
 
 /// An intake with a lane behind it.
 struct House {
+    telemetry: Arc<Telemetry>,
     listening: Listening,
     stop: watch::Sender<Option<Instant>>,
     batches: mpsc::UnboundedReceiver<Batch>,
@@ -46,8 +47,9 @@ impl House {
         let (stop, stopped) = watch::channel(None);
         let (told, batches) = mpsc::unbounded_channel();
         tokio::spawn(lane(receiver, manner, told));
-        let listening = start(config, sender, room, stopped, Telemetry::new()).await.unwrap();
-        House { listening, stop, batches }
+        let telemetry = Telemetry::new();
+        let listening = start(config, sender, room, stopped, Arc::clone(&telemetry)).await.unwrap();
+        House { telemetry, listening, stop, batches }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -203,9 +205,12 @@ async fn what_cannot_be_taken_is_refused_with_a_reason() {
     for (request, code) in [
         (post("/other", json, EVENT), 404),
         (post("/k8s-auditor", json, EVENT), 404),
-        (post("/k8s-audit/a/b", json, EVENT), 400),
-        (post("/k8s-audit/a%20b", json, EVENT), 400),
-        (post(&long, json, EVENT), 400),
+        (post("/k8s-audit/a/b", json, EVENT), 404),
+        (post("/k8s-audit/a%20b", json, EVENT), 404),
+        (post("/k8s-audit/a%0ab", json, EVENT), 404),
+        (post("/k8s-audit/..", json, EVENT), 404),
+        (post("/k8s-audit/.", json, EVENT), 404),
+        (post(&long, json, EVENT), 404),
         (post("/k8s-audit", json, b""), 400),
         (post("/k8s-audit", "content-type: application/x-www-form-urlencoded\r\n", EVENT), 415),
         (post("/k8s-audit", "content-encoding: br\r\n", EVENT), 415),
@@ -294,7 +299,7 @@ async fn a_token_is_needed_where_tokens_are_set() {
     assert_eq!(ask("authorization: Bearer second\r\n").await.code, 200);
     std::fs::write(&file, "\n").unwrap();
     let error = format!("{:#}", house.listening.reload().unwrap_err());
-    assert!(error.contains("token 1 is empty"), "{error}");
+    assert!(error.contains("the old keys stay in force: tokens[0] is empty"), "{error}");
     assert_eq!(ask("authorization: Bearer second\r\n").await.code, 200);
     assert_eq!(ask("authorization: Bearer \r\n").await.code, 401);
     std::fs::write(&file, "third\n").unwrap();
@@ -557,7 +562,13 @@ async fn clients_show_certificates_of_the_right_ca_and_name() {
     let mut config = papers.config();
     let house = House::new(config.clone(), Manner::Answers).await;
     assert_eq!(papers.ask(&house, None).await, 200);
+    let failed = || {
+        let metrics = house.telemetry.encode(SystemTime::now());
+        metrics.contains("lapwing_tls_handshakes_failed_total{input=\"hook\"} 1\n")
+    };
+    assert!(house.listening.url().starts_with("https://127.0.0.1:") && !failed());
     assert_eq!(house.ask(&post("/", "", EVENT)).await.code, 0, "no TLS");
+    assert!(failed());
 
     config.tls.as_mut().unwrap().client_ca = Some(papers.text("ca.crt"));
     let house = House::new(config.clone(), Manner::Answers).await;
@@ -720,6 +731,54 @@ fn nobody_listens_to_the_world_by_accident() {
     check_config("listen: '0.0.0.0:1', tls: {cert: c, key: k, client_ca: a}", None);
     check_config("listen: '0.0.0.0:1', tls: {cert: c}, tokens: [x]", None);
     check_config("listen: '0.0.0.0:1', insecure: true", None);
+}
+
+#[test]
+fn keys_are_checked_without_listening() {
+    let papers = Papers::new();
+    std::fs::write(papers.path("empty"), "").unwrap();
+    let folder = papers.path("").display().to_string();
+    let folder = folder.trim_end_matches('/');
+    let files = "tls: {cert: DIR/server.crt, key: DIR/server.key, client_ca: DIR/ca.crt}, tokens: [a, 'file:DIR/ca.crt']";
+    for (from, to, expected) in [
+        ("", "", None),
+        ("DIR/server.crt", "DIR/none", Some("input `hook`: tls.cert: cannot read DIR/none")),
+        (
+            "DIR/server.key",
+            "DIR/empty",
+            Some("input `hook`: tls.key: DIR/empty does not hold an unencrypted"),
+        ),
+        (
+            "client_ca: DIR/ca.crt",
+            "client_ca: DIR/none",
+            Some("input `hook`: tls.client_ca: cannot read DIR/none"),
+        ),
+        (
+            "client_ca: DIR/ca.crt",
+            "client_ca: DIR/empty",
+            Some("input `hook`: tls.client_ca: DIR/empty holds no"),
+        ),
+        (
+            "file:DIR/ca.crt",
+            "file:DIR/none",
+            Some("input `hook`: tokens[1]: cannot read the secret in DIR/none"),
+        ),
+        (
+            "[a,",
+            "['${LAPWING_NO_SUCH_VARIABLE}',",
+            Some("input `hook`: tokens[0]: the environment has no variable"),
+        ),
+    ] {
+        let yaml = format!("{{name: hook, {}}}", files.replace(from, to)).replace("DIR", folder);
+        let config: HttpConfig = yaml_serde::from_str(&yaml).unwrap();
+        let said = config.check_keys().err().map(|error| format!("{error:#}"));
+        let expected = expected.map(|expected| expected.replace("DIR", folder));
+        match (&said, &expected) {
+            (None, None) => {}
+            (Some(said), Some(expected)) => assert!(said.starts_with(expected), "{said}\nis not\n{expected}"),
+            other => panic!("{yaml}: {other:?}"),
+        }
+    }
 }
 
 #[test]
