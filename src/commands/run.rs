@@ -197,7 +197,12 @@ impl Run {
         all.replace(outputs).await;
         say(&live, &judging, &kept, server.address);
         let Kept { log, state, dead, durable, .. } = kept;
-        let State { positions, recent, damage, .. } = state;
+        let State { mut positions, recent, damage, again, .. } = state;
+        if again {
+            for input in &live.inputs {
+                file::rewind(positions.entry(input.name()).or_default());
+            }
+        }
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
         let parts = Parts {

@@ -91,6 +91,9 @@ pub(crate) struct State {
     /// Bytes at the end of the log that are no whole record. As a rule the last run was writing them when it ended, and had
     /// acknowledged nothing of it.
     pub(crate) torn: u64,
+    /// More is lost than can be read again from the positions: what is still there of the inputs is to be read from its
+    /// beginning. Steps and ids are forgotten, so that what is found again is sent again.
+    pub(crate) again: bool,
 }
 
 /// Something of the log that cannot be read.

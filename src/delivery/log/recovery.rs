@@ -28,20 +28,24 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: Options) -> io::Result<(Log, State)
         gathered.records(&*fs, &mut extents[at], newest);
     }
     survey.damage.append(&mut gathered.damage);
+    let again = survey.set_aside || gathered.baseless;
+    if again {
+        gathered.recent.clear();
+    }
     let newest = extents.last().copied();
     // What was read may be in the kernel's memory alone, and if a sync of the last run has failed, another one proves nothing.
     let rewritten = |newest: Extent| rewrite(&*fs, &file_name(newest.first), newest.end, false).is_ok();
     let suspect = newest.is_some_and(|newest| !rewritten(newest));
     // A seq that something may have had, and be it a cursor, is not used again.
     let last = newest.map_or(0, |newest| newest.last).max(gathered.bound).max(survey.bound);
-    let clean = !suspect && gathered.is_clean && newest.is_some_and(|newest| newest.last == last);
+    let clean = !suspect && !again && gathered.is_clean && newest.is_some_and(|newest| newest.last == last);
     let mut log = Log {
         id: survey.segments.last().map_or_else(secret, |(header, _)| header.log),
         positions: gathered.positions.clone(),
         recent: gathered.recent.iter().copied().collect::<VecDeque<Uuid>>(),
         clock: Nanos::MIN,
         last,
-        from: extents.get(start).map_or(0, |extent| extent.first),
+        from: if again { u64::MAX } else { extents.get(start).map_or(0, |extent| extent.first) },
         active: None,
         suspect,
         failures: 0,
@@ -55,7 +59,7 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: Options) -> io::Result<(Log, State)
     }
     let recent = gathered.recent.into();
     let Gathered { positions, torn, .. } = gathered;
-    Ok((log, State { positions, recent, damage: survey.damage, torn }))
+    Ok((log, State { positions, recent, damage: survey.damage, torn, again }))
 }
 
 impl Log {
@@ -79,6 +83,8 @@ struct Survey {
     segments: Vec<(Header, u64)>,
     /// No record of a segment that cannot be read has a higher seq.
     bound: u64,
+    /// A segment was there that is none any more. Alerts may have waited in it.
+    set_aside: bool,
     damage: Vec<Damage>,
 }
 
@@ -121,6 +127,7 @@ impl Survey {
         };
         self.damage.push(Damage { what, place: fs.path(name), lost: None });
         self.at_most(first, length_of(fs, name));
+        self.set_aside |= set_aside;
         let aside = format!("{name}{BAD}");
         (set_aside && fs.rename(name, &aside).is_ok()).then_some(aside)
     }
@@ -173,6 +180,8 @@ struct Gathered {
     pending: Pending,
     /// Records that were acknowledged are lost: what they held has to be read again, and so no later position counts.
     holed: bool,
+    /// So is a part of the state that all else builds on.
+    baseless: bool,
     /// The segment can be gone on with.
     is_clean: bool,
     /// No record behind the newest segment's last one had a higher seq.
@@ -201,6 +210,9 @@ impl Gathered {
             place: fs.path(&file_name(extent.first)),
             lost: None,
         });
+        if before.is_none() {
+            (self.holed, self.baseless) = (true, true);
+        }
         before.unwrap_or(newest)
     }
 

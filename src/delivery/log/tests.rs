@@ -543,6 +543,22 @@ fn what_was_lost_is_read_again() {
 }
 
 #[test]
+fn when_the_state_is_lost_all_is_read_again() {
+    let mut world = World::new(1);
+    for number in 1..=3 {
+        world.append(1, 40 + number, 0, 0);
+    }
+    world.disk.damage(&file_name(1), |bytes| bytes[BASE_AT as usize + 40] ^= 1);
+    let (_, state) = Log::open(Arc::new(world.disk.clone()), options(0)).unwrap();
+    assert!(state.again && state.recent.is_empty(), "{:?}", state.damage);
+    let positions: Vec<_> = state.positions.values().map(String::as_str).collect();
+    assert_eq!(positions, ["3", "1", "2"]);
+    world.disk.damage(&file_name(1), Vec::clear);
+    let (_, state) = Log::open(Arc::new(world.disk.clone()), options(0)).unwrap();
+    assert!(state.again, "{:?}", state.damage);
+}
+
+#[test]
 fn a_sector_that_cannot_be_read_stops_nobody() {
     let mut world = World::new(1);
     for _ in 0..4 {

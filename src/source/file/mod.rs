@@ -192,6 +192,16 @@ pub(crate) fn start(
         .with_context(|| format!("cannot start the thread of input `{input}`"))
 }
 
+/// Changes a position so that all is read again that it knows of and that is still there. What is no position stays as it is,
+/// and means the beginning.
+pub(crate) fn rewind(position: &mut String) {
+    if let Ok(mut known) = serde_json::from_str::<Position>(position) {
+        known.paths.values_mut().for_each(Remembered::rewind);
+        // Maps of strings and numbers can always be written.
+        *position = serde_json::to_string(&known).unwrap_or_default();
+    }
+}
+
 /// What is followed, from where it was left.
 fn trails(config: &Config, input: &str, restored: Option<&str>) -> Vec<Trail> {
     let mut from = config.from;

@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use rustix::fs::OFlags;
 
 use super::generation::{self, Found, Generation};
-use super::identity::{Body, Inode, Known, Verdict};
+use super::identity::{Body, Inode, Known, Mark, Verdict};
 use super::report::{DENIED, Report};
 use super::siblings::{self, Rank, Sibling};
 use super::watch::Watched;
@@ -66,6 +66,15 @@ pub(super) struct Trail {
 pub(super) struct Remembered {
     since: i64,
     files: Vec<Known>,
+}
+
+impl Remembered {
+    /// Goes back to the beginning of every generation that it knows.
+    pub(super) fn rewind(&mut self) {
+        for known in &mut self.files {
+            (known.mark, known.done) = (Mark::default(), false);
+        }
+    }
 }
 
 /// Bytes for the lane.
