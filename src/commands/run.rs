@@ -158,6 +158,16 @@ impl Kept {
         }
     }
 
+    /// If more is lost than positions tell, the inputs go back as far as they can.
+    fn go_back(&mut self, live: &Live) {
+        if self.state.again {
+            for input in &live.inputs {
+                file::rewind(self.state.positions.entry(input.name()).or_default());
+            }
+            self.log.go_back(&self.state.positions);
+        }
+    }
+
     /// Those of the outputs that the log knows.
     fn known(&self, outputs: &[(Output, Transport)]) -> Arc<HashSet<String>> {
         let names = outputs.iter().map(|(output, _)| output.name());
@@ -179,7 +189,8 @@ impl Run {
         let (counters, pulse) = (Arc::clone(&telemetry), heartbeat.clone());
         let server = server::start(&live.server, counters, readiness.clone(), pulse, reload, closing).await;
         let server = server.map_err(Failure::usage)?;
-        let kept = Kept::open(typed, &live, rule_tags(&judging.engine))?;
+        let mut kept = Kept::open(typed, &live, rule_tags(&judging.engine))?;
+        kept.go_back(&live);
         let (orders, heard) = mpsc::channel(256);
         let (spools, (latest, time)) = (Spools::default(), watch::channel(0));
         let shared = Shared {
@@ -197,12 +208,7 @@ impl Run {
         all.replace(outputs).await;
         say(&live, &judging, &kept, server.address);
         let Kept { log, state, dead, durable, .. } = kept;
-        let State { mut positions, recent, damage, again, .. } = state;
-        if again {
-            for input in &live.inputs {
-                file::rewind(positions.entry(input.name()).or_default());
-            }
-        }
+        let State { positions, recent, damage, .. } = state;
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
         let parts = Parts {

@@ -319,6 +319,11 @@ impl Log {
         self.roll()
     }
 
+    /// These are the positions now, as if nothing had been read since.
+    pub(crate) fn go_back(&mut self, positions: &BTreeMap<String, String>) {
+        self.positions.clone_from(positions);
+    }
+
     /// From now on steps refer to these rules. Steps of rules that are in both lists are kept.
     ///
     /// # Errors

@@ -180,7 +180,7 @@ struct Gathered {
     pending: Pending,
     /// Records that were acknowledged are lost: what they held has to be read again, and so no later position counts.
     holed: bool,
-    /// So is a part of the state that all else builds on.
+    /// So is something of which no position tells where it was read.
     baseless: bool,
     /// The segment can be gone on with.
     is_clean: bool,
@@ -272,7 +272,7 @@ impl Gathered {
             self.bound = if torn == 0 { 0 } else { whole.0 + torn / HEAD as u64 + 1 };
             (extent.last, extent.end, extent.exact) = (whole.0, whole.1, true);
         } else if scanner.next <= extent.last {
-            extent.spoiled = true;
+            (extent.spoiled, self.holed) = (true, true);
             let lost = extent.exact.then_some(extent.last + 1 - scanner.next);
             self.damage.push(Damage { what: "its end is damaged: passed over".to_owned(), place, lost });
         }
@@ -280,17 +280,18 @@ impl Gathered {
 
     /// Another record has been begun, so that the damaged one was acknowledged.
     fn believe(&mut self, doubts: &mut Vec<Damage>, extent: &mut Extent) {
+        (self.is_clean, extent.spoiled, self.holed) = (false, true, true);
+        // What else there is of the damaged record is behind the hole as well.
         self.settle();
         self.damage.append(doubts);
-        (self.is_clean, extent.spoiled, self.holed) = (false, true, true);
     }
 
-    /// Takes note of a position. Behind lost records it counts only for what has no older one: from that an input reads again
-    /// what was lost, and what it reads twice is known by its ids.
+    /// Takes note of a position. Behind lost records an input's older one counts: from that it reads again what was lost, and
+    /// what it reads twice is known by its ids. Without an older one nothing tells how far back that was.
     fn position(&mut self, name: String, json: String) {
-        if self.holed && !name.starts_with(OF_THE_RUN) {
-            self.positions.entry(name).or_insert(json);
-        } else {
+        let lost = self.holed && !name.starts_with(OF_THE_RUN);
+        if !lost || !self.positions.contains_key(&name) {
+            self.baseless |= lost;
             self.positions.insert(name, json);
         }
     }
