@@ -152,7 +152,7 @@ pub(crate) struct Lane {
     latest: HashMap<Arc<str>, Nanos>,
     /// Inputs whose position is in the log.
     known: HashSet<Arc<str>>,
-    /// Inputs that have positions: the run is ready once it knows where they begin.
+    /// Inputs that have positions and of which none is in the log yet: the run is ready once it knows where they begin.
     positioned: Vec<Arc<str>>,
     /// Something could not be made durable before the time to end had come: nothing may be acknowledged any more.
     given_up: bool,
@@ -200,6 +200,9 @@ impl Lane {
     /// A lane for these inputs.
     pub(crate) fn new(parts: Parts, inputs: Inputs) -> Lane {
         let Inputs { open, positioned, known } = inputs;
+        for input in &positioned {
+            parts.readiness.set(Readiness::position(input), false);
+        }
         Lane {
             parts,
             streams: HashMap::new(),
@@ -549,10 +552,12 @@ impl Lane {
             record.positions = moved.into_iter().map(|(input, at)| (input.to_string(), at)).collect();
             (self.since, self.committed) = (0, Instant::now());
         }
-        let began = Instant::now();
-        let (mut pause, mut stop) = (SHORTEST, self.parts.stop.clone());
+        let (mut waited, mut pause, mut stop) = (Instant::now(), SHORTEST, self.parts.stop.clone());
         while !self.try_append(record, why) {
             self.parts.heartbeat.touch();
+            self.tell_spools();
+            self.parts.telemetry.backpressure(waited.elapsed());
+            waited = Instant::now();
             tokio::select! {
                 () = stopped(&mut stop) => {
                     self.given_up = true;
@@ -563,7 +568,7 @@ impl Lane {
             self.trim();
         }
         if pause > SHORTEST {
-            self.parts.telemetry.backpressure(began.elapsed());
+            self.parts.telemetry.backpressure(waited.elapsed());
             let now = Instant::now();
             self.pulses.values_mut().for_each(|pulse| pulse.excuse(now)); // nobody could be heard
         }
@@ -573,10 +578,24 @@ impl Lane {
         true
     }
 
+    /// Tells the metrics what waits for each output, and the log what keeps all of them waiting.
+    fn tell_spools(&self) {
+        for (output, bytes, alerts) in self.parts.spools.waiting() {
+            self.parts.telemetry.spool(&output, alerts, bytes);
+        }
+        for output in self.parts.spools.full() {
+            self.parts.telemetry.spool_full(&output);
+        }
+    }
+
     /// A run that was killed right after it said that it was ready must know at the next start where it began.
-    fn tell_ready(&self) {
-        let begun = self.positioned.iter().all(|input| self.known.contains(input));
-        self.parts.readiness.set(Readiness::POSITIONS, begun);
+    fn tell_ready(&mut self) {
+        let Lane { positioned, known, parts, .. } = self;
+        positioned.retain(|input| {
+            let begun = known.contains(input);
+            parts.readiness.set(Readiness::position(input), begun);
+            !begun
+        });
     }
 
     /// Appends a record if there is room for it and the disk takes it, and tells of what keeps it from that.
@@ -609,9 +628,7 @@ impl Lane {
         self.look_at_state(judging).await;
         self.parts.telemetry.steps_dropped(self.parts.log.dropped_steps());
         self.parts.telemetry.dead_letters_fallen(self.parts.dead.fallen());
-        for (output, bytes, alerts) in self.parts.spools.waiting() {
-            self.parts.telemetry.spool(&output, alerts, bytes);
-        }
+        self.tell_spools();
         for notice in self.silences() {
             self.notice(judging, &notice).await;
         }

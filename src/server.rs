@@ -34,6 +34,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::telemetry::{self, Telemetry};
+use crate::text::for_terminal;
 use crate::units::Text;
 
 #[cfg(test)]
@@ -116,8 +117,6 @@ impl Readiness {
     pub(crate) const DETECTORS: &'static str = "the detectors are not loaded yet";
     /// Until the inputs are open.
     pub(crate) const INPUTS: &'static str = "the inputs are not open yet";
-    /// Until it is durable where the inputs begin.
-    pub(crate) const POSITIONS: &'static str = "it is not yet kept where the inputs begin";
     /// While the spool of an output is full and inputs are not read.
     pub(crate) const SPOOL: &'static str = "the spool of an output is full";
     /// While nothing can be made durable.
@@ -133,6 +132,11 @@ impl Readiness {
         readiness.set(Readiness::DETECTORS, false);
         readiness.set(Readiness::INPUTS, false);
         readiness
+    }
+
+    /// Until it is durable where an input begins.
+    pub(crate) fn position(input: &str) -> String {
+        format!("it is not yet kept where {} begins", for_terminal(input))
     }
 
     /// Says that a reason holds, or with `ok` that it does not. The text is what `/readyz` shows, so a reason that depends on

@@ -572,6 +572,18 @@ impl Telemetry {
         }
     }
 
+    /// The spool of an output is full, and nothing more is read.
+    pub(crate) fn spool_full(&self, output: &str) {
+        if let Some(due) = self.repeats.due("spool_full", output, Instant::now()) {
+            let repeats = due.repeats;
+            tracing::error!(
+                output,
+                repeats,
+                "the spool is full: nothing more is read until its receiver takes alerts"
+            );
+        }
+    }
+
     /// When the oldest alert that waits for an output was written, if one waits.
     pub(crate) fn spool_oldest(&self, output: &str, written: Option<Nanos>) {
         let by = self.output(output);

@@ -183,7 +183,6 @@ impl Run {
         outputs: Vec<(Output, Transport)>,
     ) -> Result<Run, Failure> {
         let (telemetry, heartbeat, readiness) = (Telemetry::new(), Heartbeat::new(), Readiness::new());
-        readiness.set(Readiness::POSITIONS, false);
         let (closed, closing) = watch::channel(false);
         let (reload, reloads) = mpsc::channel(1);
         let (counters, pulse) = (Arc::clone(&telemetry), heartbeat.clone());

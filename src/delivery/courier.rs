@@ -298,7 +298,10 @@ impl Work {
 
     /// Moves the cursor past what is done; with groups not at every turn, unless it must be `now`.
     fn remember(&mut self, now: bool) {
-        let Work { c, passed, .. } = self;
+        let Work { c, passed, pending, .. } = self;
+        // Also while nothing passes: that is when somebody has to know.
+        let oldest = pending.iter().find_map(|pending| pending.item.as_ref());
+        c.telemetry.spool_oldest(&c.name, oldest.and_then(|item| time::parse(item.alert.time.as_bytes())));
         let changed = c.groups.as_ref().is_some_and(Groups::changed);
         if changed && !now && self.saved.elapsed() < SAVE {
             return;
@@ -327,8 +330,6 @@ impl Work {
         c.spool.done(bytes, alerts, place.consumed());
         let (bytes, alerts) = c.spool.waiting();
         c.telemetry.spool(&c.name, alerts, bytes);
-        let oldest = self.pending.iter().find_map(|pending| pending.item.as_ref());
-        c.telemetry.spool_oldest(&c.name, oldest.and_then(|item| time::parse(item.alert.time.as_bytes())));
     }
 
     /// What one call of the transport may take.

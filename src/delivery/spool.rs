@@ -193,6 +193,13 @@ impl Spools {
         self.each(|spools| spools.iter().map(one).collect())
     }
 
+    /// Outputs whose spools are full, so that nothing more is read.
+    pub(crate) fn full(&self) -> Vec<String> {
+        self.each(|spools| {
+            spools.iter().filter(|spool| spool.is_full()).map(|spool| spool.output.clone()).collect()
+        })
+    }
+
     /// Outputs whose spools have become nearly full since the last call.
     pub(crate) fn filling(&self) -> Vec<Arc<Spool>> {
         self.each(|spools| spools.iter().filter(|spool| spool.fills_up()).cloned().collect())

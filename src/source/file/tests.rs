@@ -624,6 +624,39 @@ fn a_writer_that_goes_on_at_its_old_offset_leaves_a_hole() {
     });
 }
 
+/// Rotated files are watched for a while, and so many are at most; those that are waiting must not be deleted unseen.
+#[test]
+fn many_rotations_while_the_first_are_still_watched() {
+    let mut b = Bench::new(From::Start);
+    let name = |number: usize| format!("audit-2026-03-01T10-00-00.{number:03}.log");
+    for number in 0..300 {
+        b.append("audit.log", format!("{number}\n"));
+        b.read();
+        b.rename("audit.log", &name(number));
+        if number >= 10 {
+            b.remove(&name(number - 10));
+        }
+    }
+    b.read();
+    let lines: Vec<_> = b.batches.iter().flat_map(|batch| batch.bytes.split(|byte| *byte == b'\n')).collect();
+    for number in 0..300 {
+        assert!(lines.contains(&number.to_string().as_bytes()), "{number}");
+    }
+    assert!(b.notices.is_empty(), "{:?}", b.notices);
+}
+
+#[test]
+fn what_is_held_is_read_though_its_directory_is_gone() {
+    check(|b| {
+        b.append("audit.log", "");
+        b.read();
+        b.append("audit.log", "one\n");
+        fs::remove_dir_all(b.path("")).unwrap();
+        b.read();
+        b.expect(&["audit.log (deleted)@0 one"]);
+    });
+}
+
 /// A position in a hole is true of every later generation of a writer that goes on at its old offset.
 #[test]
 fn copies_behind_a_hole_are_read_after_a_restart() {

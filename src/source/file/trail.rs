@@ -253,7 +253,6 @@ impl Trail {
                 return Ok(false);
             }
             self.compared.clear();
-            self.told = None;
             let mut place = Place::default();
             let placed = self.place_held(&files, &mut place).is_ok();
             if placed
@@ -271,18 +270,21 @@ impl Trail {
 
     /// The files as they lie now. `None` if that cannot be told, or the live file cannot be read.
     fn list(&mut self, context: &Context) -> Result<Option<Vec<Sibling>>, Stopped> {
-        let listed = siblings::list(&self.path).map_err(|error| (error, None)).and_then(|files| {
-            match files.last().filter(|file| file.rank == Rank::Live) {
-                Some(live) => open(&live.path, true).map(|_| ()).map_err(|error| (error, Some(live.inode))),
-                None => Ok(()),
+        let files = match siblings::list(&self.path) {
+            Ok(files) => files,
+            // What is held can be read all the same; of what is not, nobody can tell now.
+            Err(error) if is_absent(&error) => return Ok(self.lost.is_empty().then(Vec::new)),
+            Err(error) => {
+                let reason = format!("the files beside it cannot be listed: {error}");
+                return self.unreadable(context, &reason, None).map(|()| None);
             }
-            .map(|()| files)
-        });
-        match listed {
-            Ok(files) => Ok(Some(files)),
-            // It was renamed a moment ago, or its directory is not there: the next look tells.
-            Err((error, _)) if is_absent(&error) => Ok(None),
-            Err((error, inode)) => self.unreadable(context, &reason(&error), inode).map(|()| None),
+        };
+        let Some(live) = files.last().filter(|file| file.rank == Rank::Live) else { return Ok(Some(files)) };
+        match open(&live.path, true) {
+            Ok(_) => Ok(Some(files)),
+            // It was renamed a moment ago: the next look tells.
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => self.unreadable(context, &reason(&error), Some(live.inode)).map(|()| None),
         }
     }
 
@@ -290,6 +292,7 @@ impl Trail {
     fn complete(&mut self, context: &Context, files: Vec<Sibling>, place: &Place, now: Instant) {
         let live = files.last().filter(|file| file.rank == Rank::Live).map(|live| live.inode);
         self.compared = files;
+        self.told = None;
         self.anew.clear();
         let filled = |generation: &&mut Generation| place.filled.contains(&generation.inode);
         self.open.iter_mut().filter(filled).for_each(Generation::accept);
@@ -450,6 +453,7 @@ impl Trail {
                 continue;
             }
             if self.open.len() >= OPEN {
+                self.make_room(now);
                 return Ok(false);
             }
             if !live && !self.anew.contains(&file.inode) && self.is_known(file) {
@@ -465,6 +469,13 @@ impl Trail {
             }
         }
         Ok(place.filled.is_empty() || !self.has_more(files))
+    }
+
+    /// Rotated files that have been read to their ends are no longer watched for late writes: others wait for their places.
+    fn make_room(&mut self, now: Instant) {
+        for generation in self.open.iter_mut().filter(|generation| generation.known().done) {
+            generation.rotated = Some(now);
+        }
     }
 
     /// True if there are rotated files by now that have not been listed.
@@ -502,7 +513,10 @@ impl Trail {
                 return Ok(true);
             }
             Ok(Err(reason)) => reason.to_owned(),
-            Err(error) if live || is_absent(&error) => return Ok(false),
+            Err(error) if is_absent(&error) => return Ok(false),
+            Err(error) if live => {
+                return self.unreadable(context, &reason(&error), Some(file.inode)).map(|()| false);
+            }
             Err(error) => reason(&error),
         };
         context.outlet.notify(Report(&context.input).unread(&file.path, file.inode, 0, &reason))?;
