@@ -472,25 +472,27 @@ impl Lane {
         let unrecognized = tally.formats.get(&Format::Unrecognized).copied().unwrap_or(0);
         let bad = tally.bad + died.len() as u64 + unrecognized;
         telemetry.bad(&batch.input, bad);
-        let part = |offset: u64, length: u64| {
-            let start = usize::try_from(offset.checked_sub(batch.offset)?).ok()?;
-            batch.bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
-        };
-        let rejected = |offset, length, reason, sha256| Rejected {
+        let rejected = |stream: &str, offset, length, reason, sha256| Rejected {
             input: batch.input.to_string(),
-            stream: batch.stream.to_string(),
+            stream: stream.to_owned(),
             offset,
             length,
             reason,
             sha256,
-            bytes: part(offset, length).unwrap_or_default().to_vec(),
+            bytes: batch.part(stream, offset, length).unwrap_or_default().to_vec(),
         };
         for sample in &tally.samples {
             let reason = if sample.keys.is_empty() { "not an event" } else { "JSON that is no event" };
-            done.rejected.push(rejected(sample.offset, sample.length, reason, Some(sample.sha256.clone())));
+            done.rejected.push(rejected(
+                &sample.input,
+                sample.offset,
+                sample.length,
+                reason,
+                Some(sample.sha256.clone()),
+            ));
         }
         for died in died {
-            done.rejected.push(rejected(died.offset, died.length, "internal error", None));
+            done.rejected.push(rejected(&died.input, died.offset, died.length, "internal error", None));
         }
         if tally.samples.len() >= DEAD_LETTERS {
             let kept = (tally.samples.len() + died.len()) as u64;

@@ -14,7 +14,7 @@ use crate::delivery::spool::Limits;
 use crate::server::Server;
 use crate::sink::Output;
 use crate::source::http::HttpConfig;
-use crate::source::{file, stdin};
+use crate::source::{file, kafka, stdin};
 use crate::units::Span;
 
 /// Where positions, windows and alerts are kept.
@@ -30,6 +30,8 @@ pub(crate) enum Input {
     Stdin(stdin::Config),
     /// A listener: the API server's audit webhook, log shippers, Falco, falcosidekick.
     Http(HttpConfig),
+    /// Topics of a Kafka cluster.
+    Kafka(Box<kafka::Config>),
 }
 
 /// The sections of a configuration file that are about a live run.
@@ -96,6 +98,7 @@ impl Input {
             Input::File(file) => file.name().to_owned(),
             Input::Stdin(stdin) => stdin.name.clone(),
             Input::Http(http) => http.name.clone(),
+            Input::Kafka(kafka) => kafka.name.clone(),
         }
     }
 }
@@ -111,6 +114,10 @@ impl Input {
             }
             Input::Stdin(_) => format!("{name}: standard input"),
             Input::Http(http) => format!("{name}: http {}{}", http.listen.0, http.path),
+            Input::Kafka(kafka) => {
+                let topics: Vec<&str> = kafka.topics.iter().map(|topic| topic.0.as_str()).collect();
+                format!("{name}: kafka {}, {}", kafka.bootstrap_servers.0, topics.join(", "))
+            }
         }
     }
 
@@ -119,6 +126,7 @@ impl Input {
             Input::File(file) => file.check(),
             Input::Stdin(_) => Ok(()),
             Input::Http(http) => http.check().map(|_| ()),
+            Input::Kafka(kafka) => kafka.check(),
         }
     }
 }
@@ -203,7 +211,7 @@ impl Live {
     pub(crate) fn check_keys(&self) -> Result<()> {
         let intakes = self.inputs.iter().filter_map(|input| match input {
             Input::Http(intake) => Some(intake),
-            Input::File(_) | Input::Stdin(_) => None,
+            Input::File(_) | Input::Stdin(_) | Input::Kafka(_) => None,
         });
         intakes.into_iter().try_for_each(HttpConfig::check_keys)
     }

@@ -12,6 +12,7 @@ mod config;
 mod delivery;
 mod exit;
 mod interrupt;
+mod kafka;
 mod lane;
 mod live;
 mod outputs;

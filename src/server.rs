@@ -11,7 +11,7 @@
 //!   ready but healthy: starting it anew would help nobody.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -110,6 +110,8 @@ impl Heartbeat {
 #[derive(Debug, Clone)]
 pub(crate) struct Readiness {
     reasons: Arc<Mutex<BTreeSet<Cow<'static, str>>>>,
+    /// The consumer groups of inputs, and how they are.
+    groups: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Readiness {
@@ -128,7 +130,7 @@ impl Readiness {
 
     /// Not ready: neither detectors nor inputs are there.
     pub(crate) fn new() -> Readiness {
-        let readiness = Readiness { reasons: Arc::default() };
+        let readiness = Readiness { reasons: Arc::default(), groups: Arc::default() };
         readiness.set(Readiness::DETECTORS, false);
         readiness.set(Readiness::INPUTS, false);
         readiness
@@ -149,6 +151,11 @@ impl Readiness {
         } else {
             reasons.insert(reason);
         }
+    }
+
+    /// Says how the consumer group of an input is: shown, but no reason not to be ready.
+    pub(crate) fn group(&self, input: &str, state: String) {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(input.to_owned(), state);
     }
 
     /// The reasons that hold, in alphabetical order. None: ready.
@@ -316,7 +323,12 @@ fn ready(readiness: &Readiness, heartbeat: &Heartbeat) -> Response<Full<Bytes>> 
         reasons.push("the lane stands still".into());
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::json!({"ready": reasons.is_empty(), "reasons": reasons});
+    let mut body = serde_json::json!({"ready": reasons.is_empty(), "reasons": reasons});
+    let groups = readiness.groups.lock().unwrap_or_else(PoisonError::into_inner);
+    if !groups.is_empty() {
+        body["groups"] = serde_json::json!(*groups);
+    }
+    drop(groups);
     typed(status, "application/json", format!("{body}\n"))
 }
 

@@ -9,7 +9,7 @@ use detectors::engine::{Emitted, Origin, Worker};
 use detectors::event::frame::Framer;
 use memchr::{memchr, memrchr};
 
-use crate::source::Batch;
+use crate::source::{Batch, Message};
 
 /// Where a stream stands between two batches.
 #[derive(Debug, Default)]
@@ -20,9 +20,23 @@ pub(crate) struct Stream {
     next: u64,
 }
 
+/// A stretch of a stream.
+#[derive(Debug, Clone, Copy)]
+struct Chunk<'b> {
+    /// The stream, as evidence names it.
+    stream: &'b str,
+    /// Offset of the first byte.
+    offset: u64,
+    bytes: &'b [u8],
+    /// The stream ends with these bytes.
+    last: bool,
+}
+
 /// A record on which the judge died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Died {
+    /// The stream.
+    pub(crate) input: String,
     /// Where it begins in the stream.
     pub(crate) offset: u64,
     /// Its length, or that of what was left of the batch.
@@ -48,11 +62,47 @@ impl Stream {
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
+        for message in &batch.messages {
+            self.message(worker, message, &batch.bytes[message.range()], out, died);
+        }
+        if batch.messages.is_empty() {
+            let Batch { stream, offset, bytes, last, .. } = batch;
+            self.chunk(worker, Chunk { stream, offset: *offset, bytes, last: *last }, out, died);
+        }
+    }
+
+    /// Judges a message, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
+    /// tells where they stand in the message.
+    fn message(
+        &mut self,
+        worker: &mut Worker<'_>,
+        message: &Message,
+        bytes: &[u8],
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) {
+        let line = memchr(b'\n', bytes).is_none_or(|newline| newline + 1 == bytes.len());
+        let chunk = Chunk { stream: &message.stream, offset: message.offset, bytes, last: true };
+        if line && self.lines(worker, chunk, 0..bytes.len(), out, died) == bytes.len() {
+            return;
+        }
+        self.framer = None;
+        let stream = message.inner();
+        self.chunk(worker, Chunk { stream: &stream, offset: 0, ..chunk }, out, died);
+    }
+
+    fn chunk(
+        &mut self,
+        worker: &mut Worker<'_>,
+        batch: Chunk<'_>,
+        out: &mut Vec<Emitted>,
+        died: &mut Vec<Died>,
+    ) {
         if self.framer.is_some() && self.next != batch.offset {
             self.finish(worker, batch, out, died); // a hole was skipped: what was open will not go on
         }
         self.next = batch.offset + batch.bytes.len() as u64;
-        let bytes = &batch.bytes[..];
+        let bytes = batch.bytes;
         // A line that does not end in this batch is not judged as one.
         let lines = if batch.last { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
         let mut at = 0;
@@ -75,17 +125,21 @@ impl Stream {
     fn finish(
         &mut self,
         worker: &mut Worker<'_>,
-        batch: &Batch,
+        batch: Chunk<'_>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
         let Some(mut framer) = self.framer.take() else { return };
         framer.finish(&mut |frame| {
             let emitted = out.len();
-            let whole = AssertUnwindSafe(|| worker.record(&batch.stream, frame, out));
+            let whole = AssertUnwindSafe(|| worker.record(batch.stream, frame, out));
             if catch_unwind(whole).is_err() {
                 out.truncate(emitted);
-                died.push(Died { offset: frame.offset, length: frame.bytes.len() as u64 });
+                died.push(Died {
+                    input: batch.stream.to_owned(),
+                    offset: frame.offset,
+                    length: frame.bytes.len() as u64,
+                });
             }
         });
     }
@@ -94,12 +148,12 @@ impl Stream {
     fn lines(
         &mut self,
         worker: &mut Worker<'_>,
-        batch: &Batch,
+        batch: Chunk<'_>,
         range: std::ops::Range<usize>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) -> usize {
-        let origin = |at: usize| Origin { input: &batch.stream, offset: batch.offset + at as u64 };
+        let origin = |at: usize| Origin { input: batch.stream, offset: batch.offset + at as u64 };
         let (start, emitted) = (range.start, out.len());
         let all = &batch.bytes[range.clone()];
         let stop = match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))) {
@@ -113,7 +167,8 @@ impl Stream {
                     match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start + at), one, out))) {
                         Ok(leaves) => stop = leaves.map(|leaves| at + leaves),
                         Err(_) => {
-                            died.push(Died { offset: origin(start + at).offset, length: one.len() as u64 });
+                            let (input, offset) = (batch.stream.to_owned(), origin(start + at).offset);
+                            died.push(Died { input, offset, length: one.len() as u64 });
                         }
                     }
                     at = end;
@@ -132,7 +187,7 @@ impl Stream {
     fn frame(
         &mut self,
         worker: &mut Worker<'_>,
-        batch: &Batch,
+        batch: Chunk<'_>,
         at: usize,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
@@ -141,10 +196,14 @@ impl Stream {
         let rest = &batch.bytes[at..];
         let settled = framer.feed(rest, &mut |frame| {
             let emitted = out.len();
-            let whole = AssertUnwindSafe(|| worker.record(&batch.stream, frame, out));
+            let whole = AssertUnwindSafe(|| worker.record(batch.stream, frame, out));
             if catch_unwind(whole).is_err() {
                 out.truncate(emitted);
-                died.push(Died { offset: frame.offset, length: frame.bytes.len() as u64 });
+                died.push(Died {
+                    input: batch.stream.to_owned(),
+                    offset: frame.offset,
+                    length: frame.bytes.len() as u64,
+                });
             }
         });
         if settled.is_some() {

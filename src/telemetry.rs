@@ -32,9 +32,10 @@ use labels::{
     ByClass, ByCode, ByDetector, ByFile, ByFormat, ByHash, ByInput, ByIntake, ByKind, ByLevel, ByMatch,
     ByOperation, ByOrigin, ByOutput, ByReason, BySuppression, Name, Names,
 };
-use metrics::{Inputs, Judging, Outputs, Run};
+use metrics::{Groups, Inputs, Judging, Outputs, Run};
 use repeats::Repeats;
 
+mod groups;
 mod labels;
 mod metrics;
 mod process;
@@ -106,6 +107,7 @@ pub(crate) struct Telemetry {
     registry: Registry,
     run: Run,
     inputs: Inputs,
+    groups: Groups,
     judging: Judging,
     outputs: Outputs,
     names: Known,
@@ -118,6 +120,7 @@ pub(crate) struct Telemetry {
 struct Known {
     inputs: Names,
     paths: Names,
+    partitions: Names,
     detectors: Names,
     outputs: Names,
     codes: Names,
@@ -141,6 +144,7 @@ impl Telemetry {
         let ours = registry.sub_registry_with_prefix("lapwing");
         let run = Run::register(ours);
         let inputs = Inputs::register(ours);
+        let groups = Groups::register(ours);
         let judging = Judging::register(ours);
         let outputs = Outputs::register(ours);
         registry.register_collector(Box::new(process::Process));
@@ -151,11 +155,13 @@ impl Telemetry {
             registry,
             run,
             inputs,
+            groups,
             judging,
             outputs,
             names: Known {
                 inputs: Names::new(256),
                 paths: Names::new(256),
+                partitions: Names::new(4096),
                 detectors: Names::new(4096),
                 outputs: Names::new(256),
                 codes: Names::new(64),

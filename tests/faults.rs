@@ -17,6 +17,8 @@ mod events;
 mod house;
 #[path = "faults/intake.rs"]
 mod intake;
+#[path = "faults/kafka.rs"]
+mod kafka;
 #[path = "faults/kills.rs"]
 mod kills;
 #[path = "faults/oracle.rs"]

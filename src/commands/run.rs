@@ -26,7 +26,7 @@ use crate::rules::Wanted;
 use crate::server::{self, Heartbeat, Readiness};
 use crate::sink::{Output, Transport};
 use crate::source::outlet::Stop;
-use crate::source::{Room, file, http, stdin};
+use crate::source::{Room, file, http, kafka, stdin};
 use crate::telemetry::Telemetry;
 use crate::text;
 use crate::units::Size;
@@ -105,6 +105,7 @@ struct Run {
     server: tokio::task::JoinHandle<()>,
     outputs: Outputs,
     intakes: Vec<http::Listening>,
+    members: Vec<std::thread::JoinHandle<()>>,
     reloads: mpsc::Receiver<server::Reload>,
     readiness: Readiness,
     telemetry: Arc<Telemetry>,
@@ -226,7 +227,7 @@ impl Run {
         let lane = start_lane(Lane::new(parts, Inputs::of(&live, &positions)), judging);
         let stop = Stop::new().context("no descriptor is left").map_err(Failure::usage)?;
         let (end, ending) = watch::channel(None);
-        let (server, intakes) = (server.task, Vec::new());
+        let server = server.task;
         let mut run = Run {
             live,
             durable,
@@ -238,7 +239,8 @@ impl Run {
             closed,
             server,
             outputs: all,
-            intakes,
+            intakes: Vec::new(),
+            members: Vec::new(),
             reloads,
             readiness,
             telemetry,
@@ -280,6 +282,11 @@ impl Run {
                 Input::Stdin(config) => {
                     stdin::start(config, sender, room.clone(), self.stop.clone(), telemetry)
                         .map_err(Failure::usage)?;
+                }
+                Input::Kafka(config) => {
+                    let (stop, readiness) = (self.stop.clone(), self.readiness.clone());
+                    let member = kafka::start(config, sender, room.clone(), stop, telemetry, readiness);
+                    self.members.push(member.map_err(Failure::usage)?);
                 }
                 Input::Http(config) => {
                     let listening =
@@ -371,6 +378,14 @@ impl Run {
                 ))
             })?
             .map_err(|error| Failure::input(anyhow!("the log cannot be read: {error}")))?;
+        let leaving = tokio::task::spawn_blocking(|| {
+            for member in self.members {
+                // That it died is told by the hook for panics, and what it did not commit comes again.
+                let _ = member.join();
+            }
+        });
+        // What they could not commit by then comes again.
+        let _ = tokio::time::timeout_at(until, leaving).await;
         for intake in self.intakes {
             // It has handed over everything, or the lane would not have ended; what remains is to answer.
             let _ = tokio::time::timeout_at(until, intake.task).await;

@@ -83,7 +83,8 @@ async fn readiness_says_why_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_stands_still_is_ill() {
-    let (heartbeat, readiness) = (Heartbeat::new(), Readiness { reasons: Arc::default() });
+    let (heartbeat, readiness) =
+        (Heartbeat::new(), Readiness { reasons: Arc::default(), groups: Arc::default() });
     let status = || (health(&heartbeat).status().as_u16(), ready(&readiness, &heartbeat).status().as_u16());
     tokio::time::advance(Duration::from_secs(29)).await;
     assert_eq!(status(), (200, 200));

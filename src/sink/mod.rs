@@ -14,6 +14,7 @@ mod file;
 mod guard;
 mod http;
 mod jsonl;
+mod kafka;
 mod output;
 mod pretty;
 #[cfg(test)]

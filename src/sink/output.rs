@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::encoding::Encoding;
 use super::file::FileOutput;
 use super::http::HttpOutput;
+use super::kafka::KafkaOutput;
 use super::stdout::StdoutOutput;
 use super::syslog::SyslogOutput;
 use crate::units::Span;
@@ -26,6 +27,8 @@ pub(crate) enum Output {
     Http(Box<HttpOutput>),
     /// A syslog receiver.
     Syslog(SyslogOutput),
+    /// A topic of a Kafka cluster.
+    Kafka(Box<KafkaOutput>),
 }
 
 /// At most so many alerts in so much time; the others wait.
@@ -131,6 +134,7 @@ impl Output {
             Output::File(output) => output.into(),
             Output::Http(output) => (&**output).into(),
             Output::Syslog(output) => output.into(),
+            Output::Kafka(output) => (&**output).into(),
         }
     }
 
@@ -141,6 +145,7 @@ impl Output {
             Output::File(_) => "file",
             Output::Http(output) => output.preset.name(),
             Output::Syslog(_) => "syslog",
+            Output::Kafka(_) => "kafka",
         };
         self.common().name.unwrap_or_else(|| otherwise.to_owned())
     }
@@ -172,6 +177,7 @@ impl Output {
             Output::File(file) => format!("file {}", file.path.display()),
             Output::Http(http) => format!("http, {}", http.preset.name()),
             Output::Syslog(syslog) => format!("syslog {}", syslog.address.0),
+            Output::Kafka(kafka) => format!("kafka {}, {}", kafka.bootstrap_servers.0, kafka.topic.0),
         };
         match common.min_level {
             Some(level) => format!("{name}: {what}, {} and above", level.name()),

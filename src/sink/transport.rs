@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::file::FileSink;
 use super::http::HttpSink;
+use super::kafka::KafkaSink;
 use super::output::Output;
 use super::stdout::StdoutSink;
 use super::syslog::SyslogSink;
@@ -72,6 +73,8 @@ pub(crate) enum Transport {
     Http(Box<HttpSink>),
     /// A syslog receiver.
     Syslog(Box<SyslogSink>),
+    /// A topic of a Kafka cluster.
+    Kafka(Box<KafkaSink>),
 }
 
 impl Item {
@@ -131,6 +134,7 @@ impl Transport {
             Output::File(output) => FileSink::new(output).map(Transport::File),
             Output::Http(output) => HttpSink::new(output).map(Box::new).map(Transport::Http),
             Output::Syslog(output) => SyslogSink::new(output).map(Box::new).map(Transport::Syslog),
+            Output::Kafka(output) => KafkaSink::new(output, &name).map(Box::new).map(Transport::Kafka),
         };
         transport.with_context(|| format!("outputs.{name}"))
     }
@@ -145,6 +149,7 @@ impl Transport {
             Transport::File(sink) => sink.send(items).await,
             Transport::Http(sink) => sink.send(items).await,
             Transport::Syslog(sink) => sink.send(items).await,
+            Transport::Kafka(sink) => sink.send(items).await,
         };
         assert_eq!(outcomes.len(), items.len(), "every alert has an outcome");
         outcomes
@@ -158,6 +163,7 @@ impl Transport {
             }
             Transport::Http(sink) => sink.batch(),
             Transport::Syslog(_) => Batch { max_items: 64, max_bytes: 256 << 10, concurrency: 1 },
+            Transport::Kafka(_) => Batch { max_items: 4096, max_bytes: 4 << 20, concurrency: 1 },
         }
     }
 
@@ -166,7 +172,7 @@ impl Transport {
     pub(crate) fn gives_up_after(&self) -> Option<Duration> {
         match self {
             Transport::Http(sink) => sink.gives_up_after(),
-            Transport::Stdout(_) | Transport::File(_) | Transport::Syslog(_) => None,
+            Transport::Stdout(_) | Transport::File(_) | Transport::Syslog(_) | Transport::Kafka(_) => None,
         }
     }
 
@@ -174,7 +180,7 @@ impl Transport {
     pub(crate) fn is_gone(&self) -> bool {
         match self {
             Transport::Stdout(sink) => sink.is_gone(),
-            Transport::File(_) | Transport::Http(_) | Transport::Syslog(_) => false,
+            Transport::File(_) | Transport::Http(_) | Transport::Syslog(_) | Transport::Kafka(_) => false,
         }
     }
 
@@ -185,6 +191,7 @@ impl Transport {
             Transport::File(sink) => sink.reopen().await,
             Transport::Http(sink) => sink.reopen(),
             Transport::Syslog(sink) => sink.reopen(),
+            Transport::Kafka(sink) => sink.reopen(),
         }
     }
 

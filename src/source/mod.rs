@@ -4,6 +4,7 @@
 //! ([`Room`]); its remembering end is what goes with each: a position, which the lane writes to the log together with what the
 //! batch caused, or a reply that is sent once that is done.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -11,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 pub(crate) mod archive;
 pub(crate) mod file;
 pub(crate) mod http;
+pub(crate) mod kafka;
 pub(crate) mod outlet;
 pub(crate) mod pipe;
 pub(crate) mod plan;
@@ -44,6 +46,8 @@ pub(crate) struct Batch {
     pub(crate) bytes: bytes::Bytes,
     /// The stream ends with these bytes: what is open is judged as a fragment.
     pub(crate) last: bool,
+    /// The messages of a broker that the bytes are made of, if they are. Each is a stream of its own then.
+    pub(crate) messages: Vec<Message>,
     /// The cluster that the events are of, if the source knows it better than the configuration.
     pub(crate) cluster: Option<Arc<str>>,
     /// Where to go on after a restart once the batch has been handled: JSON that only the source understands.
@@ -52,6 +56,50 @@ pub(crate) struct Batch {
     pub(crate) reply: Option<oneshot::Sender<Handled>>,
     /// The room that the bytes take, given back when the batch is dropped.
     pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// One message among the bytes of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// Topic and partition, as evidence names them: `k8s-audit/3`.
+    pub(crate) stream: Arc<str>,
+    /// The message's offset in its partition.
+    pub(crate) offset: u64,
+    /// Where its bytes stand in the batch.
+    pub(crate) start: u32,
+    /// And end.
+    pub(crate) end: u32,
+}
+
+impl Message {
+    /// Its place in the batch.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// What evidence calls the inside of the message: `k8s-audit/3@1234`, in which offsets count bytes.
+    pub(crate) fn inner(&self) -> String {
+        format!("{}@{}", self.stream, self.offset)
+    }
+}
+
+impl Batch {
+    /// The bytes of a record, as a sample or evidence tells of it.
+    pub(crate) fn part(&self, stream: &str, offset: u64, length: u64) -> Option<&[u8]> {
+        let (bytes, start) = match self.messages.as_slice() {
+            [] => (&self.bytes[..], offset.checked_sub(self.offset)?),
+            messages => {
+                let whole = |message: &&Message| *message.stream == *stream && message.offset == offset;
+                let inside = |message: &&Message| message.inner() == stream;
+                match messages.iter().find(whole) {
+                    Some(message) => (&self.bytes[message.range()], 0),
+                    None => (&self.bytes[messages.iter().find(inside)?.range()], offset),
+                }
+            }
+        };
+        let start = usize::try_from(start).ok()?;
+        bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+    }
 }
 
 /// How a batch was handled.

@@ -6,10 +6,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Delivery, Notice, Room, Sender};
@@ -43,6 +44,19 @@ impl Stop {
     /// True once it has been said.
     pub(crate) fn is_said(&self) -> bool {
         *self.said.borrow()
+    }
+
+    /// Waits until it is said or the time is over, on a thread. True if it is said.
+    pub(crate) fn pause(&self, longest: Duration) -> bool {
+        let timeout = Timespec {
+            tv_sec: longest.as_secs().min(3600) as i64,
+            tv_nsec: i64::from(longest.subsec_nanos()),
+        };
+        if poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&timeout)).is_err() {
+            // Interrupted, or for want of kernel memory: trying again at once would not help.
+            std::thread::sleep(longest.min(Duration::from_millis(100)));
+        }
+        self.is_said()
     }
 
     /// Waits until it is said.
@@ -108,12 +122,26 @@ impl Outlet {
         taken
     }
 
+    /// Room for so many bytes, if there is some now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.room.try_take(bytes)
+    }
+
+    /// Hands something over if the lane can take it now. Gives it back if not.
+    pub(crate) fn offer(&self, delivery: Delivery) -> Result<Option<Delivery>, Stopped> {
+        match self.sender.try_send(delivery) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(delivery)) => Ok(Some(delivery)),
+            Err(TrySendError::Closed(_)) => Err(Stopped),
+        }
+    }
+
     /// Hands something over.
     pub(crate) fn send(&self, delivery: Delivery) -> Result<(), Stopped> {
         let delivery = match self.sender.try_send(delivery) {
             Ok(()) => return Ok(()),
-            Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => return Err(Stopped),
-            Err(tokio::sync::mpsc::error::TrySendError::Full(delivery)) => delivery,
+            Err(TrySendError::Closed(_)) => return Err(Stopped),
+            Err(TrySendError::Full(delivery)) => delivery,
         };
         let since = Instant::now();
         let sent = self.waiting.block_on(async {

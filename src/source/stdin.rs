@@ -153,6 +153,7 @@ impl Reader {
             offset,
             bytes,
             last,
+            messages: Vec::new(),
             cluster: self.cluster.clone(),
             position: None,
             reply: None,

@@ -68,6 +68,7 @@ macro_rules! labels {
 
 labels! {
     ByBuild { version: &'static str, revision: &'static str, rustc: &'static str }
+    ByCommit { input: Name, result: &'static str }
     ByClass { class: &'static str }
     ByCode { output: Name, code: Name }
     ByDetector { detector: Name }
@@ -83,6 +84,7 @@ labels! {
     ByOperation { operation: &'static str }
     ByOrigin { origin: &'static str, state: &'static str }
     ByOutput { output: Name }
+    ByPartition { input: Name, partition: Name }
     ByReason { input: Name, reason: &'static str }
     BySuppression { reason: &'static str }
 }

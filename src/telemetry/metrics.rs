@@ -12,8 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::labels::{
-    ByBuild, ByClass, ByCode, ByDetector, ByDrop, ByFile, ByFormat, ByHash, ByInput, ByIntake, ByKind,
-    ByLevel, ByMatch, ByOperation, ByOrigin, ByOutput, ByReason, BySuppression,
+    ByBuild, ByClass, ByCode, ByCommit, ByDetector, ByDrop, ByFile, ByFormat, ByHash, ByInput, ByIntake,
+    ByKind, ByLevel, ByMatch, ByOperation, ByOrigin, ByOutput, ByPartition, ByReason, BySuppression,
 };
 
 /// A gauge with a fraction.
@@ -187,6 +187,50 @@ impl Inputs {
                 "tls_handshakes_failed",
                 "Connections to the intake that ended before TLS was agreed on; `-v` shows each",
             ),
+        }
+    }
+}
+
+/// Consumer groups that inputs are members of.
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub(super) lag: Family<ByPartition, Gauge>,
+    pub(super) assigned: Family<ByInput, Gauge>,
+    pub(super) scope: Family<ByInput, Gauge>,
+    pub(super) rebalances: Family<ByInput, Counter>,
+    pub(super) commits: Family<ByCommit, Counter>,
+    pub(super) gap: Family<ByInput, Counter>,
+    pub(super) nulls: Family<ByInput, Counter>,
+    pub(super) errors: Family<ByInput, Counter>,
+}
+
+impl Groups {
+    pub(super) fn register(r: &mut Registry) -> Groups {
+        Groups {
+            lag: family(
+                r,
+                "kafka_lag_messages",
+                "Messages of a partition that have not been read yet, as the client told last",
+            ),
+            assigned: family(r, "kafka_assigned_partitions", "Partitions that this member has"),
+            scope: family(
+                r,
+                "correlation_scope_partial",
+                "1 while other members of the group read a part of the topics, so that correlations count only a part",
+            ),
+            rebalances: family(
+                r,
+                "kafka_rebalances",
+                "How often partitions were given to this member or taken from it",
+            ),
+            commits: family(r, "kafka_commits", "Commits of offsets, by how they ended"),
+            gap: family(
+                r,
+                "kafka_gap_messages",
+                "Messages that the broker deleted before they were read; each gap is an alert",
+            ),
+            nulls: family(r, "kafka_null_messages", "Messages without a payload, which were passed over"),
+            errors: family(r, "kafka_errors", "Errors that the client told of; it goes on by itself"),
         }
     }
 }

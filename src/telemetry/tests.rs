@@ -31,6 +31,11 @@ fn everything() -> Arc<Telemetry> {
     t.intake("audit", 503, Duration::from_millis(2));
     t.file("audit", "/var/log/audit.log", 10, 20);
     t.rotated("audit");
+    t.member("kafka");
+    t.partition_lag("kafka", "k8s-audit/0", 5);
+    t.rebalanced("kafka", 3);
+    t.scope("kafka", true);
+    t.committed("kafka", true);
     t.processed(Duration::from_millis(3));
     t.alert("rbac/cluster-admin-binding", Level::High);
     t.blind("rbac/cluster-admin-binding", 1);
@@ -80,6 +85,15 @@ fn each_method_counts() {
     check(
         |t| t.intake("hook", 200, Duration::ZERO),
         r#"lapwing_http_requests_total{input="hook",code="200"} 1"#,
+    );
+    check(|t| t.retention_gap("k", 7), r#"lapwing_kafka_gap_messages_total{input="k"} 7"#);
+    check(|t| t.null_message("k"), r#"lapwing_kafka_null_messages_total{input="k"} 1"#);
+    check(|t| t.broker_error("k", "down"), r#"lapwing_kafka_errors_total{input="k"} 1"#);
+    check(|t| t.committed("k", false), r#"lapwing_kafka_commits_total{input="k",result="error"} 1"#);
+    check(|t| t.rebalanced("k", 2), r#"lapwing_kafka_assigned_partitions{input="k"} 2"#);
+    check(
+        |t| t.partition_lag("k", "topic/1", 9),
+        r#"lapwing_kafka_lag_messages{input="k",partition="topic/1"} 9"#,
     );
     check(|t| t.alert("a/b", Level::Low), r#"lapwing_rule_matches_total{detector="a/b",level="low"} 1"#);
     check(|t| t.alert("a/b", Level::Low), r#"lapwing_alerts_total{level="low"} 1"#);

@@ -44,7 +44,7 @@ mod trail;
 mod watch;
 
 use trail::{Remembered, Trail};
-use watch::{Watch, pause};
+use watch::Watch;
 
 /// After something was found, so long is waited before the next look: at high rates it makes few large batches of many small
 /// ones.
@@ -70,7 +70,7 @@ pub(crate) struct Config {
     pub(crate) poll: Span,
     /// The cluster that the events are of. Default: the configuration's.
     #[serde(default)]
-    pub(crate) cluster: Option<String>,
+    pub(crate) cluster: Option<Text>,
 }
 
 fn rotate_wait() -> Span {
@@ -176,7 +176,7 @@ pub(crate) fn start(
     let input: Arc<str> = config.name().into();
     let context = Context {
         input: Arc::clone(&input),
-        cluster: config.cluster.as_deref().map(Arc::from),
+        cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
         outlet: Outlet::new(sender, room, stop, telemetry)?,
         watch: Watch::new(),
         rotate_wait: config.rotate_wait.0,
@@ -236,7 +236,7 @@ fn run(context: &Context, mut trails: Vec<Trail>, poll: Duration) -> Result<(), 
             Turn::Much => {}
             Turn::Little => {
                 // Only the word to stop ends this pause early; notes gather meanwhile.
-                pause(&context.outlet.stop, PAUSE);
+                context.outlet.stop.pause(PAUSE);
             }
             Turn::Nothing => {
                 let longest = next_look.saturating_duration_since(Instant::now());
@@ -298,6 +298,7 @@ fn hand_over(context: &Context, trails: &[Trail], piece: trail::Piece) -> Result
         offset: piece.offset,
         bytes: piece.bytes,
         last: piece.last,
+        messages: Vec::new(),
         cluster: context.cluster.clone(),
         position,
         reply: None,

@@ -64,7 +64,7 @@ impl Watch {
     /// Waits until there is a note, the source is to stop, or the time is over. True if there was a note.
     pub(super) fn wait(&self, stop: &Stop, longest: Duration) -> bool {
         let Some(notes) = &self.notes else {
-            pause(stop, longest);
+            stop.pause(longest);
             return false;
         };
         let mut wanted = [PollFd::new(stop, PollFlags::IN), PollFd::new(notes, PollFlags::IN)];
@@ -78,11 +78,6 @@ impl Watch {
         let mut buffer = [0; 16 << 10];
         while rustix::io::read(notes, &mut buffer).is_ok_and(|read| read > 0) {}
     }
-}
-
-/// Waits until the source is to stop or the time is over.
-pub(super) fn pause(stop: &Stop, longest: Duration) {
-    wait(&mut [PollFd::new(stop, PollFlags::IN)], longest);
 }
 
 fn wait(wanted: &mut [PollFd<'_>], longest: Duration) {

@@ -1,0 +1,337 @@
+//! How a Kafka cluster is reached: the settings that the input and the output share, under the names that people paste.
+//!
+//! What only librdkafka knows is passed through as `librdkafka_options`, but for those on which guarantees rest.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rdkafka::ClientConfig;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::text::for_terminal;
+use crate::units::{Secret, Text};
+
+/// How long a token is used that does not say when it ends.
+const TOKEN: Duration = Duration::from_secs(300);
+
+/// Who we are, to the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map of `mechanism`, `username` and `password`")]
+pub(crate) struct Sasl {
+    /// False to leave these settings out of use.
+    #[serde(default = "yes")]
+    pub(crate) enabled: bool,
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`.
+    pub(crate) mechanism: Mechanism,
+    /// The user. Event Hubs wants `$ConnectionString`.
+    pub(crate) username: Option<Text>,
+    /// The password: as it is, `${NAME}`, or `file:/path`.
+    pub(crate) password: Option<Secret>,
+    /// For `OAUTHBEARER`: the token, best as `file:/path`, which is read anew whenever a token is needed.
+    pub(crate) token: Option<Secret>,
+}
+
+/// How the broker is told who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub(crate) enum Mechanism {
+    /// User and password as they are: only over TLS.
+    #[serde(rename = "PLAIN", alias = "plain")]
+    Plain,
+    /// RFC 5802 with SHA-256.
+    #[serde(rename = "SCRAM-SHA-256", alias = "scram-sha-256")]
+    ScramSha256,
+    /// RFC 5802 with SHA-512.
+    #[serde(rename = "SCRAM-SHA-512", alias = "scram-sha-512")]
+    ScramSha512,
+    /// A bearer token (RFC 7628).
+    #[serde(rename = "OAUTHBEARER", alias = "oauthbearer")]
+    OauthBearer,
+}
+
+/// TLS to the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a map of settings")]
+pub(crate) struct Tls {
+    /// False to leave these settings out of use.
+    pub(crate) enabled: bool,
+    /// Certificates of the authorities that are believed, PEM. By default those of the system.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The certificate that is shown to the broker, PEM.
+    pub(crate) crt_file: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub(crate) key_file: Option<PathBuf>,
+    /// The key's passphrase.
+    pub(crate) key_pass: Option<Secret>,
+    /// False to believe any certificate: who is in between reads and writes everything.
+    pub(crate) verify_certificate: bool,
+    /// False to take a certificate of another host.
+    pub(crate) verify_hostname: bool,
+}
+
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            enabled: true,
+            ca_file: None,
+            crt_file: None,
+            key_file: None,
+            key_pass: None,
+            verify_certificate: true,
+            verify_hostname: true,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A cluster, as an input or output names it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cluster<'c> {
+    /// `host:port`, several with commas between.
+    pub(crate) bootstrap_servers: &'c Text,
+    pub(crate) sasl: Option<&'c Sasl>,
+    pub(crate) tls: Option<&'c Tls>,
+    /// Passed through.
+    pub(crate) options: &'c BTreeMap<String, Text>,
+}
+
+impl Cluster<'_> {
+    /// What librdkafka has to know. `ours` are the options that cannot be passed through, because guarantees rest on them.
+    ///
+    /// # Errors
+    /// A setting is missing or wrong, or a file cannot be read: which, and what to write instead.
+    pub(crate) fn client(&self, ours: &[(&str, String)]) -> Result<ClientConfig> {
+        ensure!(
+            !self.bootstrap_servers.0.trim().is_empty(),
+            "bootstrap_servers is empty: write `bootstrap_servers: broker-1:9092,broker-2:9092`"
+        );
+        let mut client = ClientConfig::new();
+        client.set_log_level(RDKafkaLogLevel::Info);
+        client.set("bootstrap.servers", &self.bootstrap_servers.0);
+        client.set("client.id", "lapwing");
+        // A broker that hangs is given up for another one.
+        client.set("socket.timeout.ms", "10000");
+        client.set("socket.connection.setup.timeout.ms", "5000");
+        client.set("socket.keepalive.enable", "true");
+        client.set("reconnect.backoff.max.ms", "5000");
+        let sasl = self.sasl.filter(|sasl| sasl.enabled);
+        let tls = self.tls.filter(|tls| tls.enabled);
+        client.set(
+            "security.protocol",
+            match (sasl, tls) {
+                (None, None) => "plaintext",
+                (None, Some(_)) => "ssl",
+                (Some(_), None) => "sasl_plaintext",
+                (Some(_), Some(_)) => "sasl_ssl",
+            },
+        );
+        if let Some(sasl) = sasl {
+            sasl.put(&mut client)?;
+        }
+        if let Some(tls) = tls {
+            tls.put(&mut client)?;
+        }
+        for (key, value) in self.options {
+            if ours.iter().any(|(of_ours, _)| of_ours == key) {
+                bail!("librdkafka_options.{key}: Lapwing sets this itself, its guarantees rest on it");
+            }
+            client.set(key, &value.0);
+        }
+        for (key, value) in ours {
+            client.set(*key, value);
+        }
+        Ok(client)
+    }
+}
+
+impl Sasl {
+    fn put(&self, client: &mut ClientConfig) -> Result<()> {
+        let mechanism = match self.mechanism {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::ScramSha256 => "SCRAM-SHA-256",
+            Mechanism::ScramSha512 => "SCRAM-SHA-512",
+            Mechanism::OauthBearer => "OAUTHBEARER",
+        };
+        client.set("sasl.mechanism", mechanism);
+        if self.mechanism == Mechanism::OauthBearer {
+            let token = self.token.as_ref().with_context(
+                || "sasl: OAUTHBEARER needs a token: write `token: file:/var/run/secrets/kafka/token`",
+            )?;
+            token.reveal().context("sasl.token")?;
+            return Ok(());
+        }
+        let (Some(username), Some(password)) = (&self.username, &self.password) else {
+            bail!("sasl: {mechanism} needs `username` and `password`");
+        };
+        client.set("sasl.username", &username.0);
+        client.set("sasl.password", password.reveal().context("sasl.password")?);
+        Ok(())
+    }
+
+    /// A token for the broker, read anew. Its subject and its end are taken from it if it is a JWT (RFC 7519).
+    pub(crate) fn oauth_token(&self) -> Result<OAuthToken, Box<dyn Error>> {
+        let secret = self.token.as_ref().ok_or("no token is configured")?;
+        let token = secret.reveal().map_err(|error| format!("{error:#}"))?;
+        let claims = token.split('.').nth(1).and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+        let claims = claims.and_then(|claims| serde_json::from_slice::<Claims>(&claims).ok());
+        let claims = claims.unwrap_or_default();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ends = claims.exp.map_or(now + TOKEN, Duration::from_secs_f64);
+        Ok(OAuthToken {
+            token,
+            principal_name: claims.sub.unwrap_or_else(|| "lapwing".to_owned()),
+            lifetime_ms: ends.as_millis() as i64,
+        })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    #[serde(deserialize_with = "seconds", default)]
+    exp: Option<f64>,
+}
+
+/// Seconds since 1970, if they are such.
+fn seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let seconds = Option::<f64>::deserialize(from)?;
+    Ok(seconds.filter(|seconds| (0.0..1e11).contains(seconds)))
+}
+
+impl Tls {
+    fn put(&self, client: &mut ClientConfig) -> Result<()> {
+        for (key, path, option) in [
+            ("tls.ca_file", &self.ca_file, "ssl.ca.location"),
+            ("tls.crt_file", &self.crt_file, "ssl.certificate.location"),
+            ("tls.key_file", &self.key_file, "ssl.key.location"),
+        ] {
+            if let Some(path) = path {
+                std::fs::File::open(path)
+                    .with_context(|| format!("{key}: cannot read {}", path.display()))?;
+                client.set(option, path.to_string_lossy());
+            }
+        }
+        ensure!(
+            self.crt_file.is_some() == self.key_file.is_some(),
+            "tls: `crt_file` and `key_file` need each other"
+        );
+        if self.ca_file.is_none() {
+            // Where distributions keep their authorities: a library that is linked in does not know.
+            client.set("ssl.ca.location", "probe");
+        }
+        if let Some(pass) = &self.key_pass {
+            client.set("ssl.key.password", pass.reveal().context("tls.key_pass")?);
+        }
+        if !self.verify_certificate {
+            client.set("enable.ssl.certificate.verification", "false");
+        }
+        let algorithm = if self.verify_hostname { "https" } else { "none" };
+        client.set("ssl.endpoint.identification.algorithm", algorithm);
+        Ok(())
+    }
+}
+
+/// What librdkafka has to say. It retries by itself, so that little of it is worth more than a warning.
+pub(crate) fn log(of: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = for_terminal(message);
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
+            tracing::warn!(of, facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+            tracing::info!(of, facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(of, facility, "librdkafka: {message}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Section {
+        sasl: Option<Sasl>,
+        tls: Option<Tls>,
+        #[serde(default)]
+        librdkafka_options: BTreeMap<String, Text>,
+    }
+
+    fn client(yaml: &str) -> Result<ClientConfig> {
+        let section: Section = yaml_serde::from_str(yaml)?;
+        Cluster {
+            bootstrap_servers: &Text("a:9092".to_owned()),
+            sasl: section.sasl.as_ref(),
+            tls: section.tls.as_ref(),
+            options: &section.librdkafka_options,
+        }
+        .client(&[("enable.auto.commit", "false".to_owned())])
+    }
+
+    #[test]
+    fn settings_become_options() {
+        let check = |yaml: &str, expected: &[(&str, &str)]| {
+            let client = client(yaml).unwrap();
+            for (key, value) in expected {
+                assert_eq!(client.get(key), Some(*value), "{yaml}: {key}");
+            }
+        };
+        check("{}", &[("security.protocol", "plaintext"), ("enable.auto.commit", "false")]);
+        check("{tls: {}}", &[("security.protocol", "ssl"), ("ssl.ca.location", "probe")]);
+        check("{tls: {enabled: false}}", &[("security.protocol", "plaintext")]);
+        check("{tls: {verify_hostname: false}}", &[("ssl.endpoint.identification.algorithm", "none")]);
+        check(
+            "{tls: {}, sasl: {mechanism: PLAIN, username: $ConnectionString, password: s}}",
+            &[
+                ("security.protocol", "sasl_ssl"),
+                ("sasl.mechanism", "PLAIN"),
+                ("sasl.username", "$ConnectionString"),
+            ],
+        );
+        check(
+            "{sasl: {mechanism: scram-sha-512, username: u, password: s}}",
+            &[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "SCRAM-SHA-512")],
+        );
+        check("{librdkafka_options: {client.rack: a}}", &[("client.rack", "a")]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let check = |yaml: &str, expected: &str| {
+            let error = format!("{:#}", client(yaml).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        check("{sasl: {mechanism: PLAIN, username: u}}", "sasl: PLAIN needs `username` and `password`");
+        check("{sasl: {mechanism: OAUTHBEARER}}", "OAUTHBEARER needs a token");
+        check("{sasl: {mechanism: GSSAPI}}", "unknown variant `GSSAPI`");
+        check("{tls: {ca_file: /nowhere/ca.pem}}", "tls.ca_file: cannot read /nowhere/ca.pem");
+        check("{tls: {crt_file: /dev/null}}", "`crt_file` and `key_file` need each other");
+        check("{librdkafka_options: {enable.auto.commit: 'true'}}", "librdkafka_options.enable.auto.commit");
+    }
+
+    #[test]
+    fn a_token_tells_its_end() {
+        let body = URL_SAFE_NO_PAD.encode(r#"{"sub":"watcher","exp":4102444800}"#);
+        let yaml = format!("{{mechanism: OAUTHBEARER, token: 'e30.{body}.x'}}");
+        let token = yaml_serde::from_str::<Sasl>(&yaml).unwrap().oauth_token().unwrap();
+        assert_eq!((&*token.principal_name, token.lifetime_ms), ("watcher", 4_102_444_800_000));
+        let opaque: Sasl = yaml_serde::from_str("{mechanism: OAUTHBEARER, token: opaque}").unwrap();
+        let token = opaque.oauth_token().unwrap();
+        assert_eq!((&*token.token, &*token.principal_name), ("opaque", "lapwing"));
+    }
+}

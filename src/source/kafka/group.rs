@@ -1,0 +1,464 @@
+//! What a member knows of its group: which partitions it has, how far they are handled, and what is committed.
+//!
+//! Callbacks come on the member's own thread, while it polls.
+
+use std::collections::{HashMap, VecDeque};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::{Config, From, stream};
+use crate::kafka::{self, Sasl};
+use crate::server::Readiness;
+use crate::source::{Handled, Notice, What};
+use crate::telemetry::Telemetry;
+use crate::text::for_terminal;
+
+/// How long a question to the broker may take.
+const ASK: Duration = Duration::from_secs(10);
+/// How often one that was not answered is asked again before a partition is taken as the broker thinks best.
+const ATTEMPTS: u32 = 3;
+/// While so many notices wait for the lane, trouble with brokers makes no more of them.
+const MOST: usize = 64;
+/// The pause between two looks at what is not handled yet.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A partition that the member has.
+#[derive(Debug)]
+struct Partition {
+    topic: String,
+    number: i32,
+    /// The offset that follows what has been read.
+    read: i64,
+    /// The offset that follows what is handled, if it is not the one that is committed.
+    handled: Option<i64>,
+    /// When it was given to the member, as [`State::given`] counts.
+    since: u64,
+}
+
+/// A batch at the lane.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// By partition, the offset that follows.
+    next: Vec<(Arc<str>, i64)>,
+    handled: oneshot::Receiver<Handled>,
+    /// It was read when the member had been given partitions so many times.
+    given: u64,
+    /// Nothing in it has to be handled.
+    empty: bool,
+}
+
+/// What changes.
+#[derive(Debug, Default)]
+struct State {
+    partitions: HashMap<Arc<str>, Partition>,
+    waiting: VecDeque<Waiting>,
+    notices: Vec<Notice>,
+    /// How often partitions were given or taken. What was read of a partition before it was given the last time is not committed.
+    given: u64,
+    /// Partitions have been given, whose first positions are to be committed.
+    begun: bool,
+    /// Partitions have changed since it was asked.
+    changed: bool,
+}
+
+/// The group, as one member sees it.
+pub(super) struct Group {
+    input: Arc<str>,
+    sasl: Option<Sasl>,
+    from: From,
+    since: Option<i64>,
+    drain: Duration,
+    telemetry: Arc<Telemetry>,
+    readiness: Readiness,
+    state: Mutex<State>,
+}
+
+impl Group {
+    pub(super) fn new(config: &Config, telemetry: Arc<Telemetry>, readiness: Readiness) -> Result<Group> {
+        let half = Duration::from_millis(config.session_timeout_ms / 2);
+        Ok(Group {
+            input: config.name.as_str().into(),
+            sasl: config.sasl.clone(),
+            from: config.from,
+            since: config.since_millis()?,
+            drain: config.drain_timeout_ms.map_or(half, Duration::from_millis),
+            telemetry,
+            readiness,
+            state: Mutex::default(),
+        })
+    }
+
+    /// Positions are whole even after a panic, so a poisoned lock is none.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be told of the input.
+    pub(super) fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.state().notices)
+    }
+
+    /// True once after partitions have been given or taken.
+    pub(super) fn take_changed(&self) -> bool {
+        std::mem::take(&mut self.state().changed)
+    }
+
+    /// True once after partitions were given of which the group had no position.
+    pub(super) fn has_begun(&self) -> bool {
+        std::mem::take(&mut self.state().begun)
+    }
+
+    /// What a batch will be known by at the lane.
+    pub(super) fn waiting(&self, next: Vec<(Arc<str>, i64)>, handled: oneshot::Receiver<Handled>) -> Waiting {
+        let mut state = self.state();
+        for (stream, next) in &next {
+            if let Some(partition) = state.partitions.get_mut(stream) {
+                partition.read = partition.read.max(*next);
+            }
+        }
+        Waiting { next, handled, given: state.given, empty: false }
+    }
+
+    /// The lane has a batch.
+    pub(super) fn handed(&self, waiting: Waiting) {
+        self.state().waiting.push_back(waiting);
+    }
+
+    /// There was nothing to be handled in a batch.
+    pub(super) fn passed(&self, waiting: Waiting) {
+        self.state().waiting.push_back(Waiting { empty: true, ..waiting });
+    }
+
+    /// Notes what the lane has handled, in the order in which it was given. With `wait` until it has answered all, or ended.
+    pub(super) fn settle(&self, wait: bool) {
+        loop {
+            let mut state = self.state();
+            while state.waiting.front_mut().is_some_and(Waiting::is_handled) {
+                let Some(done) = state.waiting.pop_front() else { break };
+                state.handled(done);
+            }
+            // What the lane has dropped is not handled, and neither is what follows it.
+            let given_up = state.waiting.front_mut().is_some_and(Waiting::is_given_up);
+            if !wait || state.waiting.is_empty() || given_up {
+                return;
+            }
+            drop(state);
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Commits what is handled.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Group>) {
+        let offsets = {
+            let mut state = self.state();
+            let mut offsets = TopicPartitionList::new();
+            for partition in state.partitions.values_mut() {
+                if let Some(handled) = partition.handled.take() {
+                    // It can only be refused for what no offset is.
+                    let offset = Offset::Offset(handled);
+                    let _ = offsets.add_partition_offset(&partition.topic, partition.number, offset);
+                }
+            }
+            offsets
+        };
+        if offsets.count() == 0 {
+            return;
+        }
+        match consumer.commit(&offsets, CommitMode::Sync) {
+            Ok(()) => self.telemetry.committed(&self.input, true),
+            Err(error) => self.not_committed(&offsets, &error),
+        }
+    }
+
+    /// What was not committed is committed another time, unless more has been handled meanwhile.
+    fn not_committed(&self, offsets: &TopicPartitionList, error: &KafkaError) {
+        self.telemetry.committed(&self.input, false);
+        tracing::warn!(input = %self.input, %error, "offsets were not committed; they are committed later");
+        let mut state = self.state();
+        for one in offsets.elements() {
+            let name = stream(one.topic(), one.partition());
+            if let (Some(partition), Offset::Offset(offset)) =
+                (state.partitions.get_mut(&*name), one.offset())
+            {
+                partition.handled = Some(partition.handled.map_or(offset, |handled| handled.max(offset)));
+            }
+        }
+    }
+
+    /// Partitions are given to the member: from where the group is, or where a first start begins.
+    fn begin(&self, consumer: &BaseConsumer<Group>, given: &mut TopicPartitionList) {
+        let committed = self.committed(consumer, given);
+        for mut one in given.elements() {
+            let (topic, number) = (one.topic().to_owned(), one.partition());
+            let committed = committed.as_ref().and_then(|all| all.get(&(topic.clone(), number)).copied());
+            let begin = match committed {
+                Some(Offset::Offset(committed)) => Some(self.resumed(consumer, &topic, number, committed)),
+                // The broker did not answer: it is asked again when the first message is fetched.
+                None => None,
+                Some(_) => self.first(consumer, &topic, number),
+            };
+            let offset = begin.map_or(Offset::Stored, Offset::Offset);
+            if let Err(error) = one.set_offset(offset) {
+                tracing::warn!(input = %self.input, %error, "a position cannot be set");
+            }
+            let fresh = !matches!(committed, Some(Offset::Offset(_)));
+            let mut state = self.state();
+            state.begun |= fresh && begin.is_some();
+            let (read, handled, since) = (begin.unwrap_or(-1), begin.filter(|_| fresh), state.given + 1);
+            let partition = Partition { topic: topic.clone(), number, read, handled, since };
+            state.partitions.insert(stream(&topic, number).into(), partition);
+        }
+    }
+
+    /// The positions of the group. `None` if the broker does not say.
+    fn committed(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        given: &TopicPartitionList,
+    ) -> Option<HashMap<(String, i32), Offset>> {
+        for _ in 0..ATTEMPTS {
+            let mut wanted = TopicPartitionList::new();
+            for one in given.elements() {
+                wanted.add_partition(one.topic(), one.partition());
+            }
+            match consumer.committed_offsets(wanted, ASK) {
+                Ok(committed) => {
+                    let sound = committed.elements().iter().all(|one| one.error().is_ok());
+                    if sound {
+                        return Some(committed.to_topic_map());
+                    }
+                }
+                Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
+            }
+        }
+        None
+    }
+
+    /// Where to go on: where the group was, or at the oldest message that is left, if that was deleted.
+    fn resumed(&self, consumer: &BaseConsumer<Group>, topic: &str, number: i32, committed: i64) -> i64 {
+        let Ok((low, high)) = consumer.fetch_watermarks(topic, number, ASK) else { return committed };
+        if (low..=high).contains(&committed) {
+            return committed;
+        }
+        let name = stream(topic, number);
+        let message = if committed < low {
+            self.telemetry.retention_gap(&self.input, (low - committed) as u64);
+            format!(
+                "{name}: {} messages, {committed} to {}, were deleted before they were read: keep them longer than the \
+                 longest outage",
+                low - committed,
+                low - 1
+            )
+        } else {
+            format!(
+                "{name}: the group is at {committed} and the partition ends at {high}: it was made anew; it is read from its \
+                 beginning"
+            )
+        };
+        let identity = format!("kafka:{name}:{committed}:{low}");
+        self.state().notices.push(Notice {
+            input: Arc::clone(&self.input),
+            what: What::Gap,
+            message,
+            identity,
+        });
+        low
+    }
+
+    /// Where a first start begins.
+    fn first(&self, consumer: &BaseConsumer<Group>, topic: &str, number: i32) -> Option<i64> {
+        let (low, high) = consumer.fetch_watermarks(topic, number, ASK).ok()?;
+        match (self.since, self.from) {
+            (None, From::Start) => Some(low),
+            (None, From::End) => Some(high),
+            (Some(since), _) => {
+                let mut times = TopicPartitionList::new();
+                times.add_partition_offset(topic, number, Offset::Offset(since)).ok()?;
+                let found = consumer.offsets_for_times(times, ASK).ok()?;
+                match found.elements().first()?.offset() {
+                    Offset::Offset(offset) => Some(offset),
+                    _ => Some(high),
+                }
+            }
+        }
+    }
+
+    /// A position has turned out not to be there any more.
+    pub(super) fn reset(&self, consumer: &BaseConsumer<Group>) {
+        let known: Vec<(String, i32, i64)> = {
+            let state = self.state();
+            state.partitions.values().map(|one| (one.topic.clone(), one.number, one.read)).collect()
+        };
+        for (topic, number, read) in known {
+            let begin = if read < 0 {
+                self.first(consumer, &topic, number)
+            } else {
+                Some(self.resumed(consumer, &topic, number, read)).filter(|begin| *begin != read)
+            };
+            let Some(begin) = begin else { continue };
+            match consumer.seek(&topic, number, Offset::Offset(begin), ASK) {
+                Ok(()) => {
+                    let mut state = self.state();
+                    if let Some(partition) = state.partitions.get_mut(&*stream(&topic, number)) {
+                        (partition.read, partition.handled) = (begin, Some(begin));
+                        state.begun = true;
+                    }
+                }
+                Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
+            }
+        }
+    }
+
+    /// Partitions are taken from the member: what was read of them is handled and committed first, if there is time.
+    fn end(&self, consumer: &BaseConsumer<Group>, taken: &TopicPartitionList) {
+        if consumer.assignment_lost() {
+            // Others have them already: a commit could only set them back.
+            tracing::warn!(input = %self.input, "partitions were lost: others read on from what was committed");
+        } else {
+            let until = Instant::now() + self.drain;
+            loop {
+                self.settle(false);
+                if self.state().waiting.is_empty() || Instant::now() >= until {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+            self.commit(consumer);
+        }
+        let mut state = self.state();
+        for one in taken.elements() {
+            let name = stream(one.topic(), one.partition());
+            state.partitions.remove(&*name);
+            self.telemetry.partition_gone(&self.input, &name);
+        }
+    }
+
+    /// Tells the metrics which partitions the member has.
+    fn tell(&self) {
+        let mut state = self.state();
+        state.given += 1;
+        state.changed = true;
+        self.telemetry.rebalanced(&self.input, state.partitions.len());
+        self.readiness.group(&self.input, format!("{} partitions", state.partitions.len()));
+    }
+}
+
+impl Waiting {
+    fn is_handled(&mut self) -> bool {
+        self.empty
+            || self.handled.try_recv().is_ok_and(|_| {
+                self.empty = true;
+                true
+            })
+    }
+
+    fn is_given_up(&mut self) -> bool {
+        !self.empty && matches!(self.handled.try_recv(), Err(TryRecvError::Closed))
+    }
+}
+
+impl State {
+    fn handled(&mut self, done: Waiting) {
+        for (stream, next) in done.next {
+            if let Some(partition) = self.partitions.get_mut(&stream)
+                && done.given >= partition.since
+            {
+                partition.handled = Some(next);
+            }
+        }
+    }
+}
+
+impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log(&self.input, level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        for (topic, about) in &statistics.topics {
+            for (number, partition) in &about.partitions {
+                if *number >= 0 && partition.consumer_lag >= 0 {
+                    self.telemetry.partition_lag(
+                        &self.input,
+                        &stream(topic, *number),
+                        partition.consumer_lag,
+                    );
+                }
+            }
+        }
+        let all = statistics.topics.values().flat_map(|about| about.partitions.keys());
+        let all = all.filter(|number| **number >= 0).count();
+        if let Some(group) = statistics.cgrp {
+            let mine = self.state().partitions.len();
+            self.readiness.group(&self.input, format!("{mine} of {all} partitions, {}", group.join_state));
+            self.telemetry.scope(&self.input, mine > 0 && mine < all);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.telemetry.broker_error(&self.input, &format!("{error}: {reason}"));
+        // librdkafka tries on; but an operator must know.
+        let shut_out = [
+            RDKafkaErrorCode::AllBrokersDown,
+            RDKafkaErrorCode::Authentication,
+            RDKafkaErrorCode::SaslAuthenticationFailed,
+        ];
+        if error.rdkafka_error_code().is_some_and(|code| shut_out.contains(&code)) {
+            let message = format!("no broker can be read from: {error}: {}", for_terminal(reason));
+            let identity = format!("kafka:{}:{error}", self.input);
+            let input = Arc::clone(&self.input);
+            let mut state = self.state();
+            // They come for as long as it lasts; the lane says it once in a while.
+            if state.notices.len() < MOST {
+                state.notices.push(Notice { input, what: What::Unreadable, message, identity });
+            }
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.sasl.as_ref().ok_or("no token is configured")?.oauth_token()
+    }
+}
+
+impl ConsumerContext for Group {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        what: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let done = match what {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                self.begin(consumer, partitions);
+                if cooperative {
+                    consumer.incremental_assign(partitions)
+                } else {
+                    consumer.assign(partitions)
+                }
+            }
+            _ => {
+                self.end(consumer, partitions);
+                if cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
+            }
+        };
+        if let Err(error) = done {
+            self.telemetry.broker_error(&self.input, &error.to_string());
+        }
+        self.tell();
+    }
+}

@@ -1,0 +1,494 @@
+//! Topics of a Kafka cluster, read as a member of a consumer group.
+//!
+//! Guarantees:
+//!
+//! - *An offset is committed once everything before it is handled and that is durable*, partition by partition, and never
+//!   beyond. What a crash leaves uncommitted comes again; its alerts have the same uuids.
+//! - *A lost position is told.* What the broker has deleted before it was read is a gap with its offsets and their number, and
+//!   reading goes on at the oldest message that is left. A first start begins where the configuration says, and is no gap.
+//! - *A slow lane slows nobody down.* Partitions are paused then, and polling goes on, so that the group does not take the
+//!   member for dead.
+//! - *One bad message stops nothing.* It goes to the dead letters with topic, partition and offset; one without a payload is
+//!   counted and passed over.
+//!
+//! The thread of an input is a [`Member`]; what the broker tells of the group comes to its [`group::Group`].
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use rdkafka::Message as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::outlet::{Outlet, Stop, Stopped};
+use super::{Batch, Delivery, Message, Notice, Room, Sender, What};
+use crate::kafka::{Cluster, Sasl, Tls};
+use crate::server::Readiness;
+use crate::telemetry::Telemetry;
+use crate::units::Text;
+use group::{Group, Waiting};
+
+mod group;
+#[cfg(test)]
+mod tests;
+
+/// Messages are handed over in batches of about this many bytes.
+const BATCH: usize = 1 << 20;
+/// One message, unpacked, is at most so large: what one event may be.
+const LARGEST: u64 = 16 << 20;
+/// How long to wait for messages at once.
+const WAIT: Duration = Duration::from_millis(100);
+/// And while a batch waits for the lane.
+const HELD: Duration = Duration::from_millis(10);
+/// The pause before another try to join after the broker said that it is no use to go on.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Topics of a Kafka cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with `bootstrap_servers` and `topics`")]
+pub(crate) struct Config {
+    /// What alerts and metrics call the input.
+    #[serde(default = "name")]
+    pub(crate) name: String,
+    /// Brokers to begin with: `host:port`, several with commas between.
+    pub(crate) bootstrap_servers: Text,
+    /// Topics, or patterns over their names (regular expressions that begin with `^`).
+    pub(crate) topics: Vec<Text>,
+    /// The consumer group. All members of it share the partitions.
+    #[serde(default = "group_id")]
+    pub(crate) group_id: Text,
+    /// Static membership: a name of this member that no other has at the same time, such as the pod's. Its partitions are kept
+    /// for it over a restart.
+    #[serde(default)]
+    pub(crate) group_instance_id: Option<Text>,
+    /// Where to begin in a partition of which the group has no position: `end` or `start`, or as Kafka calls them, `latest` or
+    /// `earliest`.
+    #[serde(default, alias = "auto_offset_reset")]
+    pub(crate) from: From,
+    /// Begin at the first message of this time or later (RFC 3339), where the group has no position.
+    #[serde(default)]
+    pub(crate) since: Option<Text>,
+    /// Offsets are committed this often, in milliseconds.
+    #[serde(default = "commit_interval_ms")]
+    pub(crate) commit_interval_ms: u64,
+    /// A member of which the broker has heard nothing for so long, in milliseconds, loses its partitions.
+    #[serde(default = "session_timeout_ms")]
+    pub(crate) session_timeout_ms: u64,
+    /// How long a partition that is taken away may be held until what was read of it is handled, in milliseconds.
+    #[serde(default)]
+    pub(crate) drain_timeout_ms: Option<u64>,
+    /// Who we are, to the broker.
+    #[serde(default)]
+    pub(crate) sasl: Option<Sasl>,
+    /// TLS to the broker.
+    #[serde(default)]
+    pub(crate) tls: Option<Tls>,
+    /// Options of librdkafka, passed through.
+    #[serde(default)]
+    pub(crate) librdkafka_options: BTreeMap<String, Text>,
+    /// The cluster that the events are of. Default: the configuration's.
+    #[serde(default)]
+    pub(crate) cluster: Option<Text>,
+}
+
+fn name() -> String {
+    "kafka".to_owned()
+}
+
+fn group_id() -> Text {
+    Text("lapwing".to_owned())
+}
+
+fn commit_interval_ms() -> u64 {
+    5_000
+}
+
+fn session_timeout_ms() -> u64 {
+    10_000
+}
+
+/// Where to begin without a position.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum From {
+    /// At the oldest message that is there.
+    #[serde(alias = "earliest", alias = "smallest", alias = "beginning")]
+    Start,
+    /// After the newest.
+    #[default]
+    #[serde(alias = "latest", alias = "largest", alias = "checkpoint")]
+    End,
+}
+
+impl Config {
+    /// Says what is wrong with it. Files that it names are read.
+    ///
+    /// # Errors
+    /// What, and what to write instead.
+    pub(crate) fn check(&self) -> Result<()> {
+        let of = || format!("input `{}`", self.name);
+        self.client().with_context(of)?;
+        self.since_millis().with_context(of)?;
+        ensure!(!self.topics.is_empty(), "{} names no topic: write `topics: [k8s-audit]`", of());
+        for topic in &self.topics {
+            if topic.0.starts_with('^') {
+                regex::Regex::new(&topic.0).with_context(|| format!("{}: topics: `{}`", of(), topic.0))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The time from which on messages are wanted, in milliseconds since 1970.
+    fn since_millis(&self) -> Result<Option<i64>> {
+        let Some(since) = &self.since else { return Ok(None) };
+        match chrono::DateTime::parse_from_rfc3339(&since.0) {
+            Ok(time) => Ok(Some(time.timestamp_millis())),
+            Err(_) => bail!("since: `{}` is no time: write 2026-03-01T10:00:00Z", since.0),
+        }
+    }
+
+    fn client(&self) -> Result<rdkafka::ClientConfig> {
+        let mut ours = vec![
+            ("group.id", self.group_id.0.clone()),
+            ("session.timeout.ms", self.session_timeout_ms.to_string()),
+            // Nothing is committed by itself: a position is true only when what is before it is durable.
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            // A position that is gone is an error, which we tell, and not a silent jump.
+            ("auto.offset.reset", "error".to_owned()),
+            ("enable.partition.eof", "false".to_owned()),
+        ];
+        if let Some(instance) = &self.group_instance_id {
+            ours.push(("group.instance.id", instance.0.clone()));
+        }
+        let cluster = Cluster {
+            bootstrap_servers: &self.bootstrap_servers,
+            sasl: self.sasl.as_ref(),
+            tls: self.tls.as_ref(),
+            options: &self.librdkafka_options,
+        };
+        let mut client = cluster.client(&ours)?;
+        for (key, value) in [
+            ("heartbeat.interval.ms", (self.session_timeout_ms / 3).clamp(1, 3_000).to_string().as_str()),
+            ("check.crcs", "true"),
+            ("isolation.level", "read_committed"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("max.poll.interval.ms", "300000"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.message.max.bytes", "4194304"),
+            ("allow.auto.create.topics", "false"),
+            ("topic.metadata.refresh.interval.ms", "30000"),
+            ("statistics.interval.ms", "5000"),
+        ] {
+            if !self.librdkafka_options.contains_key(key) {
+                client.set(key, value);
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// Joins the group on a thread of its own. The thread ends when `stop` is said, after the lane has ended or handled what it was
+/// given; it commits that, and leaves the group.
+///
+/// # Errors
+/// The configuration is wrong, or the system gives no thread.
+pub(crate) fn start(
+    config: &Config,
+    sender: Sender,
+    room: Room,
+    stop: Stop,
+    telemetry: Arc<Telemetry>,
+    readiness: Readiness,
+) -> Result<JoinHandle<()>> {
+    config.check()?;
+    telemetry.member(&config.name);
+    let outlet = Outlet::new(sender, room, stop, telemetry)?;
+    let config = config.clone();
+    thread::Builder::new()
+        .name("kafka".to_owned())
+        .spawn(move || stay(&config, outlet, &readiness))
+        .context("cannot start the thread of a Kafka input")
+}
+
+/// Joins again when the broker has put the member out for good.
+fn stay(config: &Config, mut outlet: Outlet, readiness: &Readiness) {
+    loop {
+        let reason = match consumer(config, &outlet, readiness.clone()) {
+            Ok(consumer) => match Member::new(config, consumer, outlet).run() {
+                None => return,
+                Some((error, back)) => {
+                    outlet = back;
+                    error.to_string()
+                }
+            },
+            Err(error) => format!("{error:#}"),
+        };
+        readiness.group(&config.name, "not a member".to_owned());
+        let input: Arc<str> = config.name.as_str().into();
+        let identity = format!("kafka:{}:{reason}", config.name);
+        let message = format!("{reason}; another try is made in {} seconds", AGAIN.as_secs());
+        let told = outlet.notify(Notice { input, what: What::Unreadable, message, identity });
+        if told.is_err() || outlet.stop.pause(AGAIN) {
+            return;
+        }
+    }
+}
+
+/// A consumer that has subscribed.
+fn consumer(config: &Config, outlet: &Outlet, readiness: Readiness) -> Result<BaseConsumer<Group>> {
+    let group = Group::new(config, Arc::clone(&outlet.telemetry), readiness)?;
+    let consumer: BaseConsumer<Group> =
+        config.client()?.create_with_context(group).context("librdkafka refuses the configuration")?;
+    let topics: Vec<&str> = config.topics.iter().map(|topic| topic.0.as_str()).collect();
+    consumer.subscribe(&topics).context("cannot subscribe to the topics")?;
+    Ok(consumer)
+}
+
+/// Why a member ends.
+enum End {
+    /// It was told to.
+    Stopped,
+    /// The broker, or librdkafka, will have nothing more to do with it.
+    Fatal(KafkaError),
+}
+
+impl std::convert::From<Stopped> for End {
+    fn from(_: Stopped) -> End {
+        End::Stopped
+    }
+}
+
+/// Messages that are being gathered.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    messages: Vec<Message>,
+    /// By partition, the offset that follows.
+    next: Vec<(Arc<str>, i64)>,
+}
+
+/// One member of the group.
+struct Member {
+    input: Arc<str>,
+    cluster: Option<Arc<str>>,
+    consumer: BaseConsumer<Group>,
+    outlet: Outlet,
+    gathered: Gathered,
+    /// A batch that the lane has not taken yet.
+    held: Option<(Batch, Waiting)>,
+    paused: bool,
+    commit_every: Duration,
+    committed: Instant,
+    /// The partition of the last message.
+    last: Option<(String, i32, Arc<str>)>,
+}
+
+impl Member {
+    fn new(config: &Config, consumer: BaseConsumer<Group>, outlet: Outlet) -> Member {
+        Member {
+            input: config.name.as_str().into(),
+            cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
+            consumer,
+            outlet,
+            gathered: Gathered::default(),
+            held: None,
+            paused: false,
+            commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
+            committed: Instant::now(),
+            last: None,
+        }
+    }
+
+    /// Reads until the end. Returns why, and the way to the lane, unless it was told to stop.
+    fn run(mut self) -> Option<(KafkaError, Outlet)> {
+        let end = loop {
+            if let Err(end) = self.turn() {
+                break end;
+            }
+        };
+        let Member { consumer, outlet, .. } = self;
+        let again = match end {
+            // The lane ends once nobody can hand it more; until then it answers, or drops what it does not handle.
+            End::Stopped => {
+                drop(outlet);
+                None
+            }
+            End::Fatal(error) => Some((error, outlet)),
+        };
+        consumer.context().settle(true);
+        consumer.context().commit(&consumer);
+        again
+    }
+
+    /// Polls once, and does what is due.
+    fn turn(&mut self) -> Result<(), End> {
+        if self.outlet.stop.is_said() {
+            return Err(End::Stopped);
+        }
+        self.consumer.context().settle(false);
+        if self.committed.elapsed() >= self.commit_every || self.consumer.context().has_begun() {
+            self.committed = Instant::now();
+            self.consumer.context().commit(&self.consumer);
+        }
+        for notice in self.consumer.context().take_notices() {
+            self.outlet.notify(notice)?;
+        }
+        self.offer()?;
+        self.keep_pace();
+        let mut wait = if self.held.is_some() { HELD } else { WAIT };
+        while self.held.is_none() || !wait.is_zero() {
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    let (gathered, last) = (&mut self.gathered, &mut self.last);
+                    gathered.take(&message, last, &self.input, &self.outlet.telemetry);
+                }
+                Some(Err(error)) => return self.failed(error),
+                None => break,
+            }
+            wait = Duration::ZERO;
+            if self.gathered.bytes.len() >= BATCH {
+                break;
+            }
+        }
+        self.hand_over();
+        self.offer()
+    }
+
+    /// What has been gathered becomes a batch, unless one waits already.
+    fn hand_over(&mut self) {
+        if self.held.is_some() || self.gathered.next.is_empty() {
+            return;
+        }
+        let Gathered { bytes, messages, next } = std::mem::take(&mut self.gathered);
+        let (reply, handled) = oneshot::channel();
+        let batch = Batch {
+            input: Arc::clone(&self.input),
+            stream: Arc::clone(&next[0].0),
+            offset: 0,
+            bytes: Bytes::from(bytes),
+            last: true,
+            messages,
+            cluster: self.cluster.clone(),
+            position: None,
+            reply: Some(reply),
+            room: None,
+        };
+        self.held = Some((batch, self.consumer.context().waiting(next, handled)));
+    }
+
+    /// Offers the batch that is held to the lane, without waiting for it.
+    fn offer(&mut self) -> Result<(), End> {
+        let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
+        if batch.messages.is_empty() {
+            // Nothing but positions; dropping the reply would say that they are not handled.
+            self.consumer.context().passed(waiting);
+            return Ok(());
+        }
+        if batch.room.is_none() {
+            batch.room = self.outlet.try_take(batch.bytes.len());
+        }
+        if batch.room.is_none() {
+            self.held = Some((batch, waiting));
+            return Ok(());
+        }
+        match self.outlet.offer(Delivery::Batch(batch))? {
+            None => self.consumer.context().handed(waiting),
+            Some(Delivery::Batch(batch)) => self.held = Some((batch, waiting)),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Pauses all partitions while the lane is busy, and lets them go on afterwards.
+    fn keep_pace(&mut self) {
+        let busy = self.held.is_some();
+        if busy == self.paused && !(busy && self.consumer.context().take_changed()) {
+            return;
+        }
+        let Ok(assignment) = self.consumer.assignment() else { return };
+        let done = if busy { self.consumer.pause(&assignment) } else { self.consumer.resume(&assignment) };
+        match done {
+            Ok(()) => self.paused = busy,
+            Err(error) => {
+                tracing::debug!(input = %self.input, %error, "partitions cannot be paused or resumed now");
+            }
+        }
+    }
+
+    /// An error instead of a message.
+    fn failed(&mut self, error: KafkaError) -> Result<(), End> {
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => return Err(End::Fatal(error)),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
+                self.consumer.context().reset(&self.consumer);
+            }
+            // librdkafka goes on by itself.
+            error => self.outlet.telemetry.broker_error(&self.input, &error.to_string()),
+        }
+        Ok(())
+    }
+}
+
+impl Gathered {
+    /// Takes a message: its payload, unpacked if it is packed, and its offset.
+    fn take(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        last: &mut Option<(String, i32, Arc<str>)>,
+        input: &str,
+        telemetry: &Telemetry,
+    ) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let stream = match last {
+            Some((of, number, stream)) if of == topic && *number == partition => Arc::clone(stream),
+            _ => {
+                let stream: Arc<str> = stream(topic, partition).into();
+                *last = Some((topic.to_owned(), partition, Arc::clone(&stream)));
+                stream
+            }
+        };
+        let offset = message.offset();
+        match self.next.iter_mut().rev().find(|(of, _)| *of == stream) {
+            Some((_, next)) => *next = offset + 1,
+            None => self.next.push((Arc::clone(&stream), offset + 1)),
+        }
+        let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
+            return telemetry.null_message(input);
+        };
+        let start = self.bytes.len();
+        if payload.starts_with(&[0x1f, 0x8b]) {
+            self.unpack(payload);
+        } else {
+            self.bytes.extend_from_slice(payload);
+        }
+        let end = self.bytes.len();
+        self.messages.push(Message { stream, offset: offset as u64, start: start as u32, end: end as u32 });
+    }
+
+    /// Appends what is in a packed payload. One that is damaged, or too large inside, stays as it is and is no event then.
+    fn unpack(&mut self, payload: &[u8]) {
+        let start = self.bytes.len();
+        let mut inside = MultiGzDecoder::new(payload).take(LARGEST + 1);
+        let unpacked = inside.read_to_end(&mut self.bytes);
+        if unpacked.is_err() || self.bytes.len() - start > LARGEST as usize {
+            self.bytes.truncate(start);
+            self.bytes.extend_from_slice(payload);
+        }
+    }
+}
+
+/// What evidence and metrics call a partition.
+fn stream(topic: &str, partition: i32) -> String {
+    format!("{topic}/{partition}")
+}
