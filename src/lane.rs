@@ -150,6 +150,8 @@ pub(crate) struct Lane {
     committed: Instant,
     /// The latest event time of the last batch of each input.
     latest: HashMap<Arc<str>, Nanos>,
+    /// The same of each input that is read in order, which is a partition of a topic or all else of an input, and when that was.
+    clocks: HashMap<Arc<str>, (Nanos, Instant)>,
     /// Inputs whose position is in the log.
     known: HashSet<Arc<str>>,
     /// Inputs that have positions and of which none is in the log yet: the run is ready once it knows where they begin.
@@ -210,6 +212,7 @@ impl Lane {
             since: 0,
             committed: Instant::now(),
             latest: HashMap::new(),
+            clocks: HashMap::new(),
             known,
             positioned,
             given_up: false,
@@ -396,6 +399,13 @@ impl Lane {
         if let Some(latest) = latest {
             self.latest.insert(Arc::clone(&batch.input), latest);
         }
+        let partition = batch.messages.is_some();
+        if latest.is_some() || partition && batch.bytes.is_empty() {
+            // The events of a partition that has just been given to us come later, and are not late then.
+            let clock = if partition { &batch.stream } else { &batch.input };
+            self.clocks.insert(Arc::clone(clock), (latest.unwrap_or(Nanos::MIN), Instant::now()));
+            correlator.hold(self.behind());
+        }
         let handled = self.account(judging, &batch, &tally, &died, done);
         let mut alerts = Vec::new();
         for emitted in done.emitted.drain(..) {
@@ -572,7 +582,9 @@ impl Lane {
         if pause > SHORTEST {
             self.parts.telemetry.backpressure(waited.elapsed());
             let now = Instant::now();
-            self.pulses.values_mut().for_each(|pulse| pulse.excuse(now)); // nobody could be heard
+            // Nobody could be heard.
+            self.pulses.values_mut().for_each(|pulse| pulse.excuse(now));
+            self.clocks.values_mut().for_each(|(_, at)| *at = now);
         }
         self.known.extend(record.positions.keys().map(|input| Arc::from(input.as_str())));
         self.tell_ready();
@@ -686,10 +698,15 @@ impl Lane {
 
     /// The time by the events: that of the input that is furthest behind, of those that are not idle.
     fn time(&self, correlator: &Correlator) -> Option<Nanos> {
-        let (believed, now) = (correlator.now()?, Instant::now());
-        let busy = |input: &Arc<str>| self.pulses.get(input).is_some_and(|pulse| pulse.age(now) < IDLE);
-        let behind = self.latest.iter().filter(|(input, _)| busy(input)).map(|(_, latest)| *latest).min();
-        Some(behind.map_or(believed, |behind| behind.min(believed)))
+        let believed = correlator.now()?;
+        Some(self.behind().map_or(believed, |behind| behind.min(believed)))
+    }
+
+    /// How far the input is that is furthest behind, of those of which something has come lately.
+    fn behind(&self) -> Option<Nanos> {
+        let now = Instant::now();
+        let busy = self.clocks.values().filter(|(_, at)| now.saturating_duration_since(*at) < IDLE);
+        busy.map(|(latest, _)| *latest).min()
     }
 
     /// Inputs that have fallen silent.

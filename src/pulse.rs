@@ -37,11 +37,6 @@ impl Pulse {
         self.beats = self.beats.saturating_add(1);
     }
 
-    /// For how long nothing has come.
-    pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.last)
-    }
-
     /// Nobody was listening until now: that nothing was heard says nothing.
     pub(crate) fn excuse(&mut self, now: Instant) {
         self.last = now;

@@ -62,10 +62,10 @@ impl Stream {
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
-        for message in &batch.messages {
+        for message in batch.messages.iter().flatten() {
             self.message(worker, message, &batch.bytes[message.range()], out, died);
         }
-        if batch.messages.is_empty() {
+        if batch.messages.is_none() {
             let Batch { stream, offset, bytes, last, .. } = batch;
             self.chunk(worker, Chunk { stream, offset: *offset, bytes, last: *last }, out, died);
         }

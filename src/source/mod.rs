@@ -46,8 +46,9 @@ pub(crate) struct Batch {
     pub(crate) bytes: bytes::Bytes,
     /// The stream ends with these bytes: what is open is judged as a fragment.
     pub(crate) last: bool,
-    /// The messages of a broker that the bytes are made of, if they are. Each is a stream of its own then.
-    pub(crate) messages: Vec<Message>,
+    /// The messages that the bytes are made of, if the stream is a partition of a topic. Each is a stream of its own then.
+    /// Without any the partition has just been given to us, and there is something in it to be read.
+    pub(crate) messages: Option<Vec<Message>>,
     /// The cluster that the events are of, if the source knows it better than the configuration.
     pub(crate) cluster: Option<Arc<str>>,
     /// Where to go on after a restart once the batch has been handled: JSON that only the source understands.
@@ -86,9 +87,9 @@ impl Message {
 impl Batch {
     /// The bytes of a record, as a sample or evidence tells of it.
     pub(crate) fn part(&self, stream: &str, offset: u64, length: u64) -> Option<&[u8]> {
-        let (bytes, start) = match self.messages.as_slice() {
-            [] => (&self.bytes[..], offset.checked_sub(self.offset)?),
-            messages => {
+        let (bytes, start) = match &self.messages {
+            None => (&self.bytes[..], offset.checked_sub(self.offset)?),
+            Some(messages) => {
                 let whole = |message: &&Message| *message.stream == *stream && message.offset == offset;
                 let inside = |message: &&Message| message.inner() == stream;
                 match messages.iter().find(whole) {

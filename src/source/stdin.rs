@@ -153,7 +153,7 @@ impl Reader {
             offset,
             bytes,
             last,
-            messages: Vec::new(),
+            messages: None,
             cluster: self.cluster.clone(),
             position: None,
             reply: None,

@@ -90,7 +90,7 @@ fn damaged_state_is_never_fatal() {
     let mut rng = fastrand::Rng::with_seed(house.seed);
     // No rotation: a position that is lost sends the program back to the beginning of the file.
     let mut writer = Writer::new(house.path(), Events::new(house.seed, 150), ROTATION, u64::MAX, house.seed);
-    let mut how = 0;
+    let mut how = 0_u32;
     for round in 0..scaled(14, 200) {
         house.receiver.set(if rng.bool() { Mode::Refuse } else { Mode::Accept });
         let mut lapwing = house.start();
@@ -108,7 +108,7 @@ fn damaged_state_is_never_fatal() {
         for _ in 0..rng.u8(1..3) {
             let path = &all[rng.usize(0..all.len())];
             if path.exists() {
-                eprintln!("{}: round {round}: {}", house.name, damage(path, how % 6, &mut rng));
+                eprintln!("{}: round {round}: {}", house.name, damage(path, (how % 6) as u8, &mut rng));
                 how += 1;
             }
         }

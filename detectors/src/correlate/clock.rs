@@ -19,6 +19,8 @@ pub(super) struct Clock {
     now: Option<Nanos>,
     recent: [Nanos; RECENT],
     seen: usize,
+    /// No later than this, if set.
+    bound: Option<Nanos>,
     /// Times that were ahead of the clock and that no others came to confirm.
     pub(super) future: u64,
 }
@@ -34,8 +36,14 @@ impl Clock {
         self.now.map(|now| now.saturating_sub(LATENESS))
     }
 
+    /// Times are taken for no later than `bound` from now on: somebody is not further yet.
+    pub(super) fn hold(&mut self, bound: Option<Nanos>) {
+        self.bound = bound;
+    }
+
     /// Takes note of an event's time.
     pub(super) fn observe(&mut self, time: Nanos) {
+        let time = self.bound.map_or(time, |bound| time.min(bound));
         let oldest = std::mem::replace(&mut self.recent[self.seen % RECENT], time);
         self.seen += 1;
         let limit = self.now.map(|now| now.saturating_add(LEAP));
@@ -91,6 +99,18 @@ mod tests {
     fn a_gap_is_believed_after_a_few_events() {
         check((0..100).chain(90_000..90_005), Some(99), 0);
         check((0..100).chain(90_000..90_100), Some(90_099), 0);
+    }
+
+    #[test]
+    fn who_is_behind_holds_it() {
+        let mut clock = Clock::default();
+        (0..100).for_each(|t| clock.observe(t * SECOND));
+        clock.hold(Some(110 * SECOND));
+        (100..1000).for_each(|t| clock.observe(t * SECOND));
+        assert_eq!((clock.now(), clock.future), (Some(110 * SECOND), 0));
+        clock.hold(Some(50 * SECOND));
+        clock.observe(1000 * SECOND);
+        assert_eq!(clock.now(), Some(110 * SECOND), "it never goes back");
     }
 
     #[test]

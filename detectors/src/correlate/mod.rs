@@ -235,6 +235,12 @@ impl Correlator {
         }
     }
 
+    /// Holds the clock: the inputs are read side by side, and one of them has come no further than `bound` yet. Without this, what
+    /// it still holds would be late because another is ahead.
+    pub fn hold(&mut self, bound: Option<Nanos>) {
+        self.clock.hold(bound);
+    }
+
     /// Ends the input: everything that waits is judged on what has come.
     pub fn finish(&mut self, out: &mut Vec<Found>) {
         self.close(Nanos::MAX - 1, out);

@@ -270,7 +270,7 @@ async fn hand_over(
         offset: 0,
         bytes: whole.bytes,
         last: true,
-        messages: Vec::new(),
+        messages: None,
         cluster,
         position: None,
         reply: Some(reply),

@@ -50,8 +50,9 @@ struct Partition {
 /// A batch at the lane.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// By partition, the offset that follows.
-    next: Vec<(Arc<str>, i64)>,
+    /// The partition, and the offset that follows.
+    stream: Arc<str>,
+    next: i64,
     handled: oneshot::Receiver<Handled>,
     /// It was read when the member had been given partitions so many times.
     given: u64,
@@ -71,6 +72,8 @@ struct State {
     begun: bool,
     /// Partitions have changed since it was asked.
     changed: bool,
+    /// Partitions that were given since it was asked, in which there is something to be read.
+    fresh: Vec<Arc<str>>,
 }
 
 /// The group, as one member sees it.
@@ -110,6 +113,11 @@ impl Group {
         std::mem::take(&mut self.state().notices)
     }
 
+    /// Partitions that were given to the member since it was asked last, in which there is something to be read.
+    pub(super) fn take_given(&self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.state().fresh)
+    }
+
     /// True once after partitions have been given or taken.
     pub(super) fn take_changed(&self) -> bool {
         std::mem::take(&mut self.state().changed)
@@ -121,24 +129,22 @@ impl Group {
     }
 
     /// What a batch will be known by at the lane.
-    pub(super) fn waiting(&self, next: Vec<(Arc<str>, i64)>, handled: oneshot::Receiver<Handled>) -> Waiting {
+    pub(super) fn waiting(
+        &self,
+        stream: Arc<str>,
+        next: i64,
+        handled: oneshot::Receiver<Handled>,
+    ) -> Waiting {
         let mut state = self.state();
-        for (stream, next) in &next {
-            if let Some(partition) = state.partitions.get_mut(stream) {
-                partition.read = partition.read.max(*next);
-            }
+        if let Some(partition) = state.partitions.get_mut(&stream) {
+            partition.read = partition.read.max(next);
         }
-        Waiting { next, handled, given: state.given, empty: false }
+        Waiting { stream, next, handled, given: state.given, empty: false }
     }
 
     /// The lane has a batch.
-    pub(super) fn handed(&self, waiting: Waiting) {
-        self.state().waiting.push_back(waiting);
-    }
-
-    /// There was nothing to be handled in a batch.
-    pub(super) fn passed(&self, waiting: Waiting) {
-        self.state().waiting.push_back(Waiting { empty: true, ..waiting });
+    pub(super) fn handed(&self, waiting: Option<Waiting>) {
+        self.state().waiting.extend(waiting);
     }
 
     /// Notes what the lane has handled, in the order in which it was given. With `wait` until it has answered all, or ended.
@@ -147,7 +153,7 @@ impl Group {
             let mut state = self.state();
             while state.waiting.front_mut().is_some_and(Waiting::is_handled) {
                 let Some(done) = state.waiting.pop_front() else { break };
-                state.handled(done);
+                state.handled(&done);
             }
             // What the lane has dropped is not handled, and neither is what follows it.
             let given_up = state.waiting.front_mut().is_some_and(Waiting::is_given_up);
@@ -203,11 +209,12 @@ impl Group {
         for mut one in given.elements() {
             let (topic, number) = (one.topic().to_owned(), one.partition());
             let committed = committed.as_ref().and_then(|all| all.get(&(topic.clone(), number)).copied());
+            let ends = consumer.fetch_watermarks(&topic, number, ASK).ok();
             let begin = match committed {
-                Some(Offset::Offset(committed)) => Some(self.resumed(consumer, &topic, number, committed)),
+                Some(Offset::Offset(committed)) => Some(self.resumed(&topic, number, committed, ends)),
                 // The broker did not answer: it is asked again when the first message is fetched.
                 None => None,
-                Some(_) => self.first(consumer, &topic, number),
+                Some(_) => ends.and_then(|ends| self.first(consumer, &topic, number, ends)),
             };
             let offset = begin.map_or(Offset::Stored, Offset::Offset);
             if let Err(error) = one.set_offset(offset) {
@@ -218,7 +225,11 @@ impl Group {
             state.begun |= fresh && begin.is_some();
             let (read, handled, since) = (begin.unwrap_or(-1), begin.filter(|_| fresh), state.given + 1);
             let partition = Partition { topic: topic.clone(), number, read, handled, since };
-            state.partitions.insert(stream(&topic, number).into(), partition);
+            let name: Arc<str> = stream(&topic, number).into();
+            if begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
+                state.fresh.push(Arc::clone(&name));
+            }
+            state.partitions.insert(name, partition);
         }
     }
 
@@ -247,8 +258,8 @@ impl Group {
     }
 
     /// Where to go on: where the group was, or at the oldest message that is left, if that was deleted.
-    fn resumed(&self, consumer: &BaseConsumer<Group>, topic: &str, number: i32, committed: i64) -> i64 {
-        let Ok((low, high)) = consumer.fetch_watermarks(topic, number, ASK) else { return committed };
+    fn resumed(&self, topic: &str, number: i32, committed: i64, ends: Option<(i64, i64)>) -> i64 {
+        let Some((low, high)) = ends else { return committed };
         if (low..=high).contains(&committed) {
             return committed;
         }
@@ -278,8 +289,13 @@ impl Group {
     }
 
     /// Where a first start begins.
-    fn first(&self, consumer: &BaseConsumer<Group>, topic: &str, number: i32) -> Option<i64> {
-        let (low, high) = consumer.fetch_watermarks(topic, number, ASK).ok()?;
+    fn first(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        topic: &str,
+        number: i32,
+        (low, high): (i64, i64),
+    ) -> Option<i64> {
         match (self.since, self.from) {
             (None, From::Start) => Some(low),
             (None, From::End) => Some(high),
@@ -302,10 +318,11 @@ impl Group {
             state.partitions.values().map(|one| (one.topic.clone(), one.number, one.read)).collect()
         };
         for (topic, number, read) in known {
+            let Ok(ends) = consumer.fetch_watermarks(&topic, number, ASK) else { continue };
             let begin = if read < 0 {
-                self.first(consumer, &topic, number)
+                self.first(consumer, &topic, number, ends)
             } else {
-                Some(self.resumed(consumer, &topic, number, read)).filter(|begin| *begin != read)
+                Some(self.resumed(&topic, number, read, Some(ends))).filter(|begin| *begin != read)
             };
             let Some(begin) = begin else { continue };
             match consumer.seek(&topic, number, Offset::Offset(begin), ASK) {
@@ -356,6 +373,11 @@ impl Group {
 }
 
 impl Waiting {
+    /// There is nothing in it for the lane.
+    pub(super) fn empty(self) -> Waiting {
+        Waiting { empty: true, ..self }
+    }
+
     fn is_handled(&mut self) -> bool {
         self.empty
             || self.handled.try_recv().is_ok_and(|_| {
@@ -370,13 +392,11 @@ impl Waiting {
 }
 
 impl State {
-    fn handled(&mut self, done: Waiting) {
-        for (stream, next) in done.next {
-            if let Some(partition) = self.partitions.get_mut(&stream)
-                && done.given >= partition.since
-            {
-                partition.handled = Some(next);
-            }
+    fn handled(&mut self, done: &Waiting) {
+        if let Some(partition) = self.partitions.get_mut(&done.stream)
+            && done.given >= partition.since
+        {
+            partition.handled = Some(done.next);
         }
     }
 }

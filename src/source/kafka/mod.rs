@@ -13,7 +13,7 @@
 //!
 //! The thread of an input is a [`Member`]; what the broker tells of the group comes to its [`group::Group`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -269,13 +269,13 @@ impl std::convert::From<Stopped> for End {
     }
 }
 
-/// Messages that are being gathered.
-#[derive(Default)]
+/// Messages of a partition that are being gathered.
 struct Gathered {
+    stream: Arc<str>,
     bytes: Vec<u8>,
     messages: Vec<Message>,
-    /// By partition, the offset that follows.
-    next: Vec<(Arc<str>, i64)>,
+    /// The offset that follows. None if the partition has only been given to us.
+    next: Option<i64>,
 }
 
 /// One member of the group.
@@ -284,14 +284,12 @@ struct Member {
     cluster: Option<Arc<str>>,
     consumer: BaseConsumer<Group>,
     outlet: Outlet,
-    gathered: Gathered,
+    gathered: VecDeque<Gathered>,
     /// A batch that the lane has not taken yet.
-    held: Option<(Batch, Waiting)>,
+    held: Option<(Batch, Option<Waiting>)>,
     paused: bool,
     commit_every: Duration,
     committed: Instant,
-    /// The partition of the last message.
-    last: Option<(String, i32, Arc<str>)>,
 }
 
 impl Member {
@@ -301,12 +299,11 @@ impl Member {
             cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
             consumer,
             outlet,
-            gathered: Gathered::default(),
+            gathered: VecDeque::new(),
             held: None,
             paused: false,
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
             committed: Instant::now(),
-            last: None,
         }
     }
 
@@ -344,55 +341,59 @@ impl Member {
         for notice in self.consumer.context().take_notices() {
             self.outlet.notify(notice)?;
         }
+        for stream in self.consumer.context().take_given() {
+            self.gathered.push_back(Gathered::new(stream, None));
+        }
         self.offer()?;
         self.keep_pace();
         let mut wait = if self.held.is_some() { HELD } else { WAIT };
+        let mut bytes = 0;
         while self.held.is_none() || !wait.is_zero() {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let (gathered, last) = (&mut self.gathered, &mut self.last);
-                    gathered.take(&message, last, &self.input, &self.outlet.telemetry);
+                    bytes += take(&mut self.gathered, &message, &self.input, &self.outlet.telemetry);
                 }
                 Some(Err(error)) => return self.failed(error),
                 None => break,
             }
             wait = Duration::ZERO;
-            if self.gathered.bytes.len() >= BATCH {
+            if bytes >= BATCH {
                 break;
             }
         }
-        self.hand_over();
-        self.offer()
+        while self.held.is_none() && !self.gathered.is_empty() {
+            self.hand_over();
+            self.offer()?;
+        }
+        Ok(())
     }
 
-    /// What has been gathered becomes a batch, unless one waits already.
+    /// What has been gathered of a partition becomes a batch.
     fn hand_over(&mut self) {
-        if self.held.is_some() || self.gathered.next.is_empty() {
-            return;
-        }
-        let Gathered { bytes, messages, next } = std::mem::take(&mut self.gathered);
+        let Some(Gathered { stream, bytes, messages, next }) = self.gathered.pop_front() else { return };
         let (reply, handled) = oneshot::channel();
         let batch = Batch {
             input: Arc::clone(&self.input),
-            stream: Arc::clone(&next[0].0),
+            stream: Arc::clone(&stream),
             offset: 0,
             bytes: Bytes::from(bytes),
             last: true,
-            messages,
+            messages: Some(messages),
             cluster: self.cluster.clone(),
             position: None,
-            reply: Some(reply),
+            reply: next.map(|_| reply),
             room: None,
         };
-        self.held = Some((batch, self.consumer.context().waiting(next, handled)));
+        let waiting = next.map(|next| self.consumer.context().waiting(stream, next, handled));
+        self.held = Some((batch, waiting));
     }
 
     /// Offers the batch that is held to the lane, without waiting for it.
     fn offer(&mut self) -> Result<(), End> {
         let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
-        if batch.messages.is_empty() {
+        if batch.bytes.is_empty() && waiting.is_some() {
             // Nothing but positions; dropping the reply would say that they are not handled.
-            self.consumer.context().passed(waiting);
+            self.consumer.context().handed(waiting.map(Waiting::empty));
             return Ok(());
         }
         if batch.room.is_none() {
@@ -440,40 +441,47 @@ impl Member {
     }
 }
 
+/// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.
+fn take(
+    gathered: &mut VecDeque<Gathered>,
+    message: &BorrowedMessage<'_>,
+    input: &str,
+    telemetry: &Telemetry,
+) -> usize {
+    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+    let of = |gathered: &Gathered| {
+        let name = gathered.stream.strip_prefix(topic).and_then(|rest| rest.strip_prefix('/'));
+        gathered.next.is_some() && name.and_then(|number| number.parse().ok()) == Some(partition)
+    };
+    let at = gathered.iter().rposition(of).unwrap_or_else(|| {
+        gathered.push_back(Gathered::new(stream(topic, partition).into(), None));
+        gathered.len() - 1
+    });
+    let gathered = &mut gathered[at];
+    gathered.next = Some(offset + 1);
+    let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
+        telemetry.null_message(input);
+        return 0;
+    };
+    let start = gathered.bytes.len();
+    if payload.starts_with(&[0x1f, 0x8b]) {
+        gathered.unpack(payload);
+    } else {
+        gathered.bytes.extend_from_slice(payload);
+    }
+    let end = gathered.bytes.len();
+    gathered.messages.push(Message {
+        stream: Arc::clone(&gathered.stream),
+        offset: offset as u64,
+        start: start as u32,
+        end: end as u32,
+    });
+    end - start
+}
+
 impl Gathered {
-    /// Takes a message: its payload, unpacked if it is packed, and its offset.
-    fn take(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        last: &mut Option<(String, i32, Arc<str>)>,
-        input: &str,
-        telemetry: &Telemetry,
-    ) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let stream = match last {
-            Some((of, number, stream)) if of == topic && *number == partition => Arc::clone(stream),
-            _ => {
-                let stream: Arc<str> = stream(topic, partition).into();
-                *last = Some((topic.to_owned(), partition, Arc::clone(&stream)));
-                stream
-            }
-        };
-        let offset = message.offset();
-        match self.next.iter_mut().rev().find(|(of, _)| *of == stream) {
-            Some((_, next)) => *next = offset + 1,
-            None => self.next.push((Arc::clone(&stream), offset + 1)),
-        }
-        let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
-            return telemetry.null_message(input);
-        };
-        let start = self.bytes.len();
-        if payload.starts_with(&[0x1f, 0x8b]) {
-            self.unpack(payload);
-        } else {
-            self.bytes.extend_from_slice(payload);
-        }
-        let end = self.bytes.len();
-        self.messages.push(Message { stream, offset: offset as u64, start: start as u32, end: end as u32 });
+    fn new(stream: Arc<str>, next: Option<i64>) -> Gathered {
+        Gathered { stream, bytes: Vec::new(), messages: Vec::new(), next }
     }
 
     /// Appends what is in a packed payload. One that is damaged, or too large inside, stays as it is and is no event then.
