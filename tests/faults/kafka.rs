@@ -152,7 +152,7 @@ fn house(name: &'static str) -> (House, Cluster, String, Events) {
     let topic = cluster.topic(name);
     house.file = None;
     house.config = input(&cluster, &topic);
-    let events = Events::new(house.seed, 100);
+    let events = Events::new(house.seed, 200);
     (house, cluster, topic, events)
 }
 
@@ -257,7 +257,7 @@ fn whatever_a_message_holds_the_others_are_judged() {
 fn what_was_deleted_before_it_was_read_is_told_exactly() {
     let (mut house, mut cluster, topic, mut events) = house("kafka-gap");
     let lapwing = house.start();
-    cluster.feed(&house, &topic, &events.take(60));
+    cluster.feed(&house, &topic, &events.take(200));
     let expected = house.expected();
     house.all_come(&expected);
     lapwing.stop();
@@ -293,7 +293,7 @@ fn what_was_deleted_before_it_was_read_is_told_exactly() {
     let mut lapwing = house.start();
     lapwing.ready();
     until("the gap is counted", || lapwing.metric("lapwing_kafka_gap_messages_total") as i64 == gap);
-    cluster.feed(&house, &topic, &events.take(60));
+    cluster.feed(&house, &topic, &events.take(200));
     house.has_gaps = true;
     let expected = house.singles();
     house.all_come(&expected);
