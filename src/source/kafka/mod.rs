@@ -285,6 +285,8 @@ struct Member {
     consumer: BaseConsumer<Group>,
     outlet: Outlet,
     gathered: VecDeque<Gathered>,
+    /// What the lane has not been told yet.
+    notices: VecDeque<Notice>,
     /// A batch that the lane has not taken yet.
     held: Option<(Batch, Option<Waiting>)>,
     paused: bool,
@@ -300,6 +302,7 @@ impl Member {
             consumer,
             outlet,
             gathered: VecDeque::new(),
+            notices: VecDeque::new(),
             held: None,
             paused: false,
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
@@ -338,9 +341,7 @@ impl Member {
             self.committed = Instant::now();
             self.consumer.context().commit(&self.consumer);
         }
-        for notice in self.consumer.context().take_notices() {
-            self.outlet.notify(notice)?;
-        }
+        self.tell()?;
         for stream in self.consumer.context().take_given() {
             self.gathered.push_back(Gathered::new(stream, None));
         }
@@ -364,6 +365,18 @@ impl Member {
         while self.held.is_none() && !self.gathered.is_empty() {
             self.hand_over();
             self.offer()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the lane what there is to be told, as far as it can listen now.
+    fn tell(&mut self) -> Result<(), End> {
+        self.notices.extend(self.consumer.context().take_notices());
+        while let Some(notice) = self.notices.pop_front() {
+            if let Some(Delivery::Notice(notice)) = self.outlet.offer(Delivery::Notice(notice))? {
+                self.notices.push_front(notice);
+                break;
+            }
         }
         Ok(())
     }
