@@ -50,6 +50,10 @@ const LARGEST: u64 = 16 << 20;
 const WAIT: Duration = Duration::from_millis(100);
 /// And while a batch waits for the lane.
 const HELD: Duration = Duration::from_millis(10);
+/// For so long a busy lane is just waited for: what a paused partition has fetched ahead is thrown away, and fetched again.
+const SHORT: Duration = Duration::from_secs(1);
+/// The pause between two offers meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
 /// The pause before another try to join after the broker said that it is no use to go on.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -185,6 +189,8 @@ impl Config {
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("max.poll.interval.ms", "300000"),
             ("queued.max.messages.kbytes", "16384"),
+            // A full queue is looked at again this soon; by default fetching rests for a second.
+            ("fetch.queue.backoff.ms", "10"),
             ("fetch.message.max.bytes", "4194304"),
             ("allow.auto.create.topics", "false"),
             ("topic.metadata.refresh.interval.ms", "30000"),
@@ -289,6 +295,8 @@ struct Member {
     notices: VecDeque<Notice>,
     /// A batch that the lane has not taken yet.
     held: Option<(Batch, Option<Waiting>)>,
+    /// When none was held last.
+    held_since: Instant,
     paused: bool,
     commit_every: Duration,
     committed: Instant,
@@ -304,6 +312,7 @@ impl Member {
             gathered: VecDeque::new(),
             notices: VecDeque::new(),
             held: None,
+            held_since: Instant::now(),
             paused: false,
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
             committed: Instant::now(),
@@ -346,6 +355,12 @@ impl Member {
             self.gathered.push_back(Gathered::new(stream, None));
         }
         self.offer()?;
+        if self.held.is_none() {
+            self.held_since = Instant::now();
+        } else if self.held_since.elapsed() < SHORT {
+            self.outlet.stop.pause(PAUSE);
+            return Ok(());
+        }
         self.keep_pace();
         let mut wait = if self.held.is_some() { HELD } else { WAIT };
         let mut bytes = 0;
