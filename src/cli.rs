@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use detectors::event::time::Nanos;
 use detectors::level::Level;
 
+use crate::matches::Role;
 use crate::source::file;
 use crate::text;
 
@@ -187,6 +188,9 @@ pub(crate) struct Run {
     /// Where a file without a checkpoint begins: checkpoint (at its end), start or end
     #[arg(long, value_name = "WHERE", default_value = "checkpoint")]
     pub(crate) from: From,
+    /// Which part of the work this process does; detect and correlate need `matches` in the configuration [default: all]
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<Role>,
     /// Keep positions, windows and alerts here [default: /var/lib/lapwing]
     #[arg(long, value_name = "DIR", conflicts_with = "stateless")]
     pub(crate) state_dir: Option<PathBuf>,

@@ -41,6 +41,12 @@ pub(crate) struct Config {
     #[serde(rename = "state_dir", skip_serializing)]
     #[schemars(skip)]
     _state_dir: Option<IgnoredAny>,
+    #[serde(rename = "role", skip_serializing)]
+    #[schemars(skip)]
+    _role: Option<IgnoredAny>,
+    #[serde(rename = "matches", skip_serializing)]
+    #[schemars(skip)]
+    _matches: Option<IgnoredAny>,
     #[serde(rename = "inputs", skip_serializing)]
     #[schemars(skip)]
     _inputs: Option<IgnoredAny>,

@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::text::for_terminal;
 use crate::units::{Secret, Text};
 
+pub(crate) mod producer;
+
 /// How long a token is used that does not say when it ends.
 const TOKEN: Duration = Duration::from_secs(300);
 

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use detectors::correlate::record::{Codec, Record as Match};
 use detectors::correlate::{Correlator, Stats};
 use detectors::engine::{Emitted, Engine, Found, Worker};
 use detectors::event::time::{self, Nanos};
@@ -30,6 +31,7 @@ use crate::delivery::log::{Log, RuleTag};
 use crate::delivery::spool::Spools;
 use crate::delivery::{Entry, Record};
 use crate::live::{Input, Live};
+use crate::matches::{Matches, Role};
 use crate::pulse::Pulse;
 use crate::recent::Recent;
 use crate::server::{Heartbeat, Readiness};
@@ -39,6 +41,8 @@ use crate::stream::{Died, Stream};
 use crate::telemetry::Telemetry;
 use crate::text;
 
+mod fleet;
+
 /// Positions are written this often although nothing was found.
 const COMMIT: Duration = Duration::from_secs(5);
 /// Or after so many records.
@@ -47,6 +51,8 @@ const COMMIT_RECORDS: u64 = 50_000;
 const GATHER: usize = 1 << 20;
 /// The memory of the correlations' windows.
 const WINDOWS: usize = 24 << 20;
+/// The same where the events of a fleet are counted.
+const WIDE_WINDOWS: usize = 128 << 20;
 /// How many records that are no events go to the dead letters from one batch; the rest is only counted.
 const DEAD_LETTERS: usize = 1_000;
 /// The first pause before another try to write the log.
@@ -55,6 +61,9 @@ const SHORTEST: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An input of which nothing has come for so long holds back no clock.
 const IDLE: Duration = Duration::from_secs(30);
+/// Why a member that correlates does not take other correlations.
+const OTHER_LOGIC: &str =
+    "the logic of correlations has changed: restart members that correlate, which read their windows anew";
 /// Alerts about the run itself are raised once in this time for each input or output and kind.
 const INCIDENTS: Duration = Duration::from_secs(60);
 
@@ -92,6 +101,10 @@ pub(crate) struct Judging {
 
 /// What a lane works with.
 pub(crate) struct Parts {
+    /// Which part of the work it does.
+    pub(crate) role: Role,
+    /// Where matches go that others count, unless it counts itself.
+    pub(crate) matches: Option<Matches>,
     /// What sources say.
     pub(crate) deliveries: mpsc::Receiver<Delivery>,
     /// What others say.
@@ -141,6 +154,8 @@ impl Inputs {
 /// The lane.
 pub(crate) struct Lane {
     parts: Parts,
+    /// What matches are to others.
+    codec: Codec,
     /// Streams on which a value has begun and not ended, or that are framed.
     streams: HashMap<(Arc<str>, Arc<str>), Stream>,
     /// Positions that are not yet in the log.
@@ -174,6 +189,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Yield {
     emitted: Vec<Emitted>,
+    /// Steps that others take.
+    matches: Vec<Match>,
     record: Record,
     replies: Vec<(oneshot::Sender<Handled>, Handled)>,
     rejected: Vec<Rejected>,
@@ -207,6 +224,7 @@ impl Lane {
         }
         Lane {
             parts,
+            codec: Codec::new(std::iter::empty()),
             streams: HashMap::new(),
             positions: BTreeMap::new(),
             since: 0,
@@ -230,6 +248,7 @@ impl Lane {
         let mut correlator = self.restored(&judging.engine)?;
         loop {
             self.stats = correlator.stats();
+            self.codec = Codec::new(judging.engine.correlations());
             self.parts.telemetry.detectors(judging.engine.detectors());
             self.parts.readiness.set(Readiness::DETECTORS, true);
             self.tell_ready();
@@ -240,6 +259,15 @@ impl Lane {
                 }
                 // Whoever asked has given up waiting, and goes on with what was before.
                 Next::Reload(_, reply) if reply.is_closed() => {}
+                // Its windows are in the topic, which is read for them at a start only.
+                Next::Reload(new, reply) if self.parts.role == Role::Correlate => {
+                    let same = new.engine.adapt(&mut correlator);
+                    if same {
+                        judging = *new;
+                    }
+                    let outcome = same.then_some(()).ok_or_else(|| io::Error::other(OTHER_LOGIC));
+                    let _ = reply.send(outcome); // the outcome is what it was anyway
+                }
                 Next::Reload(new, reply) => {
                     let changed = self.changed(&new.engine).and_then(|()| self.restored(&new.engine));
                     match changed {
@@ -263,7 +291,10 @@ impl Lane {
 
     /// A correlator as it was: the steps in the log, without what they fired then.
     fn restored(&self, engine: &Engine) -> io::Result<Correlator> {
-        let mut correlator = engine.correlator(WINDOWS);
+        let mut correlator = match self.parts.role {
+            Role::Correlate => return Ok(engine.correlator(WIDE_WINDOWS).partial()),
+            Role::All | Role::Detect => engine.correlator(WINDOWS),
+        };
         let mut fired = Vec::new();
         self.parts.log.steps(&mut |step| {
             correlator.push(&step, &mut fired);
@@ -356,8 +387,9 @@ impl Lane {
             let alert = self.incident(judging, &raised);
             done.record.alerts.extend(alert);
         }
-        if self.given_up {
-            return None; // what was not put aside must be read again
+        let matches = std::mem::take(&mut done.matches);
+        if self.given_up || !self.write(matches).await {
+            return None; // what was not put aside, or not written, must be read again
         }
         // Where an input begins must be known at once: an end that is forgotten would be another one at the next start.
         let new = self.positions.keys().any(|input| !self.known.contains(input));
@@ -381,32 +413,43 @@ impl Lane {
         mut batch: Batch,
         done: &mut Yield,
     ) {
+        let handled = match self.parts.role {
+            Role::All | Role::Detect => self.detect(judging, correlator, worker, &batch, done),
+            Role::Correlate => self.correlate(judging, correlator, &batch, done),
+        };
+        if let Some(position) = batch.position.take()
+            && !self.is_open(&batch.input)
+        {
+            self.positions.insert(Arc::clone(&batch.input), position);
+        }
+        done.rooms.extend(batch.room.take());
+        if let Some(reply) = batch.reply.take() {
+            done.replies.push((reply, handled));
+        }
+    }
+
+    /// Judges events. Their matches are counted here, or become records for those who count.
+    fn detect(
+        &mut self,
+        judging: &Judging,
+        correlator: &mut Correlator,
+        worker: &mut Worker<'_>,
+        batch: &Batch,
+        done: &mut Yield,
+    ) -> Handled {
         let key = (Arc::clone(&batch.input), Arc::clone(&batch.stream));
         let mut stream = self.streams.remove(&key).unwrap_or_default();
         let mut died = Vec::new();
-        stream.judge(worker, &batch, &mut done.emitted, &mut died);
+        stream.judge(worker, batch, &mut done.emitted, &mut died);
         if !batch.last && stream.is_framed() {
             self.streams.insert(key, stream);
         }
         worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
         let tally = worker.take_tally();
-        self.since += tally.records();
-        if tally.records() > 0 {
-            let now = Instant::now();
-            self.pulses.entry(Arc::clone(&batch.input)).or_insert_with(|| Pulse::new(now)).beat(now);
-        }
         let latest = latest(&tally);
-        if let Some(latest) = latest {
-            self.latest.insert(Arc::clone(&batch.input), latest);
-        }
-        let partition = batch.messages.is_some();
-        if latest.is_some() || partition && batch.bytes.is_empty() {
-            // The events of a partition that has just been given to us come later, and are not late then.
-            let clock = if partition { &batch.stream } else { &batch.input };
-            self.clocks.insert(Arc::clone(clock), (latest.unwrap_or(Nanos::MIN), Instant::now()));
-            correlator.hold(self.behind());
-        }
-        let handled = self.account(judging, &batch, &tally, &died, done);
+        self.heard(batch, tally.records(), latest);
+        correlator.hold(self.behind());
+        let handled = self.account(judging, batch, &tally, &died, done);
         let mut alerts = Vec::new();
         for emitted in done.emitted.drain(..) {
             match emitted {
@@ -415,6 +458,9 @@ impl Lane {
                         found.alert.cluster = Some(cluster.to_string());
                     }
                     alerts.push(*found);
+                }
+                Emitted::Step(step) if self.parts.role == Role::Detect => {
+                    done.matches.extend(self.codec.pack(&step));
                 }
                 Emitted::Step(step) => {
                     correlator.push(&step, &mut alerts);
@@ -429,14 +475,25 @@ impl Lane {
         for found in &alerts {
             self.keep(judging, found, &mut done.record);
         }
-        if let Some(position) = batch.position.take()
-            && !self.is_open(&batch.input)
-        {
-            self.positions.insert(Arc::clone(&batch.input), position);
+        handled
+    }
+
+    /// Notes that something has come of an input, and how far that is.
+    fn heard(&mut self, batch: &Batch, records: u64, latest: Option<Nanos>) {
+        self.since += records;
+        let now = Instant::now();
+        if records > 0 {
+            self.pulses.entry(Arc::clone(&batch.input)).or_insert_with(|| Pulse::new(now)).beat(now);
         }
-        done.rooms.extend(batch.room.take());
-        if let Some(reply) = batch.reply.take() {
-            done.replies.push((reply, handled));
+        if let Some(latest) = latest {
+            self.latest.insert(Arc::clone(&batch.input), latest);
+            self.parts.telemetry.last_event(&batch.input, latest);
+        }
+        let partition = batch.messages.is_some();
+        if latest.is_some() || partition && batch.bytes.is_empty() {
+            // The events of a partition that has just been given to us come later, and are not late then.
+            let clock = if partition { &batch.stream } else { &batch.input };
+            self.clocks.insert(Arc::clone(clock), (latest.unwrap_or(Nanos::MIN), now));
         }
     }
 
@@ -473,9 +530,6 @@ impl Lane {
         }
         telemetry.bytes(&batch.input, batch.bytes.len() as u64);
         telemetry.partial(&batch.input, tally.partial);
-        if let Some(latest) = latest(tally) {
-            telemetry.last_event(&batch.input, latest);
-        }
         for (detector, events) in &tally.blind {
             telemetry.blind(&judging.engine.detectors()[*detector as usize].name, *events);
         }

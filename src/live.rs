@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use detectors::engine::Engine;
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli;
 use crate::config::explained;
 use crate::delivery::spool::Limits;
+use crate::matches::{self, Matches, Role};
 use crate::server::Server;
 use crate::sink::Output;
 use crate::source::http::HttpConfig;
@@ -40,6 +42,10 @@ pub(crate) enum Input {
 pub(crate) struct Live {
     /// Where positions, windows and alerts are kept over a restart. One process at a time uses it.
     pub(crate) state_dir: PathBuf,
+    /// Which part of the work this process does: `all`, or one of the two roles of a fleet, `detect` or `correlate`.
+    pub(crate) role: Role,
+    /// The topic by which the two roles work together.
+    pub(crate) matches: Option<matches::Config>,
     /// Where events come from.
     pub(crate) inputs: Vec<Input>,
     /// Where alerts go. Without any, they go to standard output.
@@ -78,6 +84,8 @@ impl Default for Live {
     fn default() -> Live {
         Live {
             state_dir: PathBuf::from(STATE_DIR),
+            role: Role::All,
+            matches: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
             spool: Limits::default(),
@@ -158,6 +166,9 @@ impl Live {
         for (nth, url) in typed.forward.iter().enumerate() {
             live.outputs.push(Output::forward(url, nth)?);
         }
+        if let Some(role) = typed.role {
+            live.role = role;
+        }
         if let Some(directory) = &typed.state_dir {
             live.state_dir.clone_from(directory);
         }
@@ -165,6 +176,9 @@ impl Live {
             live.outputs.push(Output::stdout());
         }
         live.check()?;
+        if let (Role::Correlate, Some(matches)) = (live.role, &live.matches) {
+            live.inputs = vec![Input::Kafka(Box::new(matches.input()))];
+        }
         Ok(live)
     }
 
@@ -184,7 +198,16 @@ impl Live {
     /// # Errors
     /// What, and what to write instead.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.inputs.is_empty() {
+        if let Some(matches) = &self.matches {
+            matches.check()?;
+        }
+        if self.role != Role::All && self.matches.is_none() {
+            bail!(
+                "role {} needs the topic of matches: write `matches: {{bootstrap_servers: broker-1:9092, topic: lapwing-matches}}`",
+                self.role.name()
+            );
+        }
+        if self.inputs.is_empty() && self.role != Role::Correlate {
             bail!("no input is named: use --file PATH, --listen ADDRESS or `inputs` in a configuration file");
         }
         self.check_paths()?;
@@ -203,6 +226,37 @@ impl Live {
 }
 
 impl Live {
+    /// What a reload cannot change.
+    pub(crate) fn fixed(&self) -> Live {
+        Live { outputs: Vec::new(), shutdown_grace: Live::default().shutdown_grace, ..self.clone() }
+    }
+
+    /// The way into the topic of matches, if this process does not do everything by itself.
+    ///
+    /// # Errors
+    /// A setting is wrong, or a file cannot be read.
+    pub(crate) fn way_of_matches(&self) -> Result<Option<Matches>> {
+        self.matches.as_ref().filter(|_| self.role != Role::All).map(Matches::new).transpose()
+    }
+
+    /// In the two roles, no process sees all events, so none knows a time before which nothing can come any more.
+    ///
+    /// # Errors
+    /// A correlation waits for that, and this is a file of such roles.
+    pub(crate) fn check_detectors(&self, engine: &Engine) -> Result<()> {
+        let waiting: Vec<&str> = if self.matches.is_some() { engine.waiting().collect() } else { Vec::new() };
+        let Some(first) = waiting.first() else { return Ok(()) };
+        let (more, also) = match waiting.len() - 1 {
+            0 => (String::new(), ""),
+            more => (format!(", and {more} more"), " each of them"),
+        };
+        bail!(
+            "`{first}`{more}: a condition that can become false again (lt, lte, eq, neq, not) needs one process that sees all \
+             events, and `matches` names the topic of several: disable{also} under `detectors.disable`, or run it in a process \
+             with role all and without `matches`"
+        )
+    }
+
     /// Reads the certificates, keys and tokens of the inputs, as the start does. Those of outputs are read where outputs are
     /// built.
     ///

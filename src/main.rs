@@ -15,6 +15,7 @@ mod interrupt;
 mod kafka;
 mod lane;
 mod live;
+mod matches;
 mod outputs;
 mod pulse;
 mod recent;

@@ -125,6 +125,8 @@ impl Readiness {
     pub(crate) const DISK: &'static str = "the state directory cannot be written";
     /// While the state directory is not in its place.
     pub(crate) const STATE: &'static str = "the state directory was removed or replaced";
+    /// While the topic of matches does not take them, and inputs are not read.
+    pub(crate) const MATCHES: &'static str = "the topic of matches cannot be written";
     /// From the signal to the end.
     pub(crate) const STOPPING: &'static str = "the run is stopping";
 

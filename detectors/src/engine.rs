@@ -227,6 +227,12 @@ impl Engine {
             .with_cluster(self.settings.cluster.clone())
     }
 
+    /// Puts its titles, levels and messages in the place of those of a correlator of the same rules. False, and nothing has
+    /// changed, if their logic is another.
+    pub fn adapt(&self, correlator: &mut Correlator) -> bool {
+        correlator.adapt(self.correlations.clone())
+    }
+
     /// What tells the correlations of this engine from those of another: the rule that a step begins with counts among them.
     pub fn correlations(&self) -> impl ExactSizeIterator<Item = RuleTag> {
         self.correlations.iter().map(|rule| {
@@ -234,6 +240,12 @@ impl Engine {
             logic[0] ^= correlate::FORM;
             RuleTag { name: rule.name.clone(), logic }
         })
+    }
+
+    /// The names of the correlations whose conditions can become false again: these wait for the time by all events, so one
+    /// process must see all of them ([`correlate::Rule::closes`]).
+    pub fn waiting(&self) -> impl Iterator<Item = &str> {
+        self.correlations.iter().filter(|rule| rule.closes()).map(|rule| rule.name.as_str())
     }
 
     /// For each of [`Engine::correlations`], for how long its steps are needed once the clock of the events has passed them.

@@ -34,6 +34,7 @@ fn check(file: &Path) -> Result<Exit, Failure> {
     Outputs::build(&live.outputs).map_err(Failure::usage)?;
     live.check().map_err(Failure::usage)?;
     live.check_keys().map_err(Failure::usage)?;
+    live.check_detectors(&engine).map_err(Failure::usage)?;
     outputs::warn(&live.outputs, &engine);
     writeln!(
         io::stdout(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use detectors::engine::Engine;
 use sha2::Digest as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use crate::delivery::spool::{Limits, Spools};
 use crate::exit::{Exit, Failure};
 use crate::lane::{Inputs, Judging, Lane, Order, Parts, Raised, knows_output, rule_tags};
 use crate::live::{Input, Live};
+use crate::matches::{self, Role};
 use crate::outputs::{self, Outputs, Shared};
 use crate::recent::Recent;
 use crate::rules::Wanted;
@@ -58,6 +60,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
     let live = Live::read(typed).map_err(Failure::usage)?;
     let judging = judging(typed)?;
+    live.check_detectors(&judging.engine).map_err(Failure::usage)?;
     let outputs = Outputs::build(&live.outputs).map_err(Failure::usage)?;
     outputs::warn(&live.outputs, &judging.engine);
     if typed.dry_run {
@@ -133,7 +136,9 @@ impl Kept {
             limits.max_bytes = limits.max_bytes.min(Size(STATELESS_SPOOL));
         }
         let dead = Arc::new(Dead::open(Arc::clone(&fs), DEAD_LETTERS));
-        Ok(Kept { fs, durable, limits, log, state, dead })
+        let mut kept = Kept { fs, durable, limits, log, state, dead };
+        kept.go_back(live);
+        Ok(kept)
     }
 
     /// The state directory. One that cannot be written is no reason not to watch: the run goes on without, and says so.
@@ -184,13 +189,11 @@ impl Run {
         outputs: Vec<(Output, Transport)>,
     ) -> Result<Run, Failure> {
         let (telemetry, heartbeat, readiness) = (Telemetry::new(), Heartbeat::new(), Readiness::new());
-        let (closed, closing) = watch::channel(false);
-        let (reload, reloads) = mpsc::channel(1);
+        let ((closed, closing), (reload, reloads)) = (watch::channel(false), mpsc::channel(1));
         let (counters, pulse) = (Arc::clone(&telemetry), heartbeat.clone());
         let server = server::start(&live.server, counters, readiness.clone(), pulse, reload, closing).await;
         let server = server.map_err(Failure::usage)?;
-        let mut kept = Kept::open(typed, &live, rule_tags(&judging.engine))?;
-        kept.go_back(&live);
+        let kept = Kept::open(typed, &live, rule_tags(&judging.engine))?;
         let (orders, heard) = mpsc::channel(256);
         let (spools, (latest, time)) = (Spools::default(), watch::channel(0));
         let shared = Shared {
@@ -211,7 +214,10 @@ impl Run {
         let State { positions, recent, damage, .. } = state;
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
+        let purpose = purpose(live.role, &judging.engine);
         let parts = Parts {
+            role: live.role,
+            matches: live.way_of_matches().map_err(Failure::usage)?,
             deliveries,
             orders: heard,
             stop: giving_up,
@@ -227,7 +233,6 @@ impl Run {
         let lane = start_lane(Lane::new(parts, Inputs::of(&live, &positions)), judging);
         let stop = Stop::new().context("no descriptor is left").map_err(Failure::usage)?;
         let (end, ending) = watch::channel(None);
-        let server = server.task;
         let mut run = Run {
             live,
             durable,
@@ -237,7 +242,7 @@ impl Run {
             orders,
             lane,
             closed,
-            server,
+            server: server.task,
             outputs: all,
             intakes: Vec::new(),
             members: Vec::new(),
@@ -246,7 +251,7 @@ impl Run {
             telemetry,
         };
         run.tell_of(&damage);
-        run.open_inputs(&positions, sender, ending).await.map(|()| run)
+        run.open_inputs(&positions, purpose, sender, ending).await.map(|()| run)
     }
 
     /// Says what of our own files could not be read.
@@ -266,6 +271,7 @@ impl Run {
     async fn open_inputs(
         &mut self,
         positions: &std::collections::BTreeMap<String, String>,
+        purpose: kafka::Purpose,
         sender: crate::source::Sender,
         ending: watch::Receiver<Option<Instant>>,
     ) -> Result<(), Failure> {
@@ -285,7 +291,8 @@ impl Run {
                 }
                 Input::Kafka(config) => {
                     let (stop, readiness) = (self.stop.clone(), self.readiness.clone());
-                    let member = kafka::start(config, sender, room.clone(), stop, telemetry, readiness);
+                    let member =
+                        kafka::start(config, purpose, sender, room.clone(), stop, telemetry, readiness);
                     self.members.push(member.map_err(Failure::usage)?);
                 }
                 Input::Http(config) => {
@@ -443,17 +450,16 @@ impl Run {
             }
         }
         let live = Live::read(typed)?;
-        let fixed =
-            |live: &Live| (live.state_dir.clone(), live.inputs.clone(), live.server.clone(), live.spool);
         anyhow::ensure!(
-            fixed(&live) == fixed(&self.live),
-            "`inputs`, `server`, `spool` and `state_dir` are fixed at the start: restart Lapwing to change them"
+            live.fixed() == self.live.fixed(),
+            "`inputs`, `server`, `spool`, `state_dir`, `role` and `matches` are fixed at the start: restart Lapwing to change them"
         );
         let built = Outputs::build(&live.outputs)?;
         let typed = typed.clone();
         // Compiling rules takes a while, and the outputs must go on meanwhile.
         let judging =
             tokio::task::spawn_blocking(move || judging(&typed)).await?.map_err(|failure| failure.error)?;
+        live.check_detectors(&judging.engine)?;
         outputs::warn(&live.outputs, &judging.engine);
         let detectors = judging.engine.detectors().len();
         let (reply, done) = oneshot::channel();
@@ -463,6 +469,18 @@ impl Run {
         self.outputs.replace(built).await;
         self.live = live;
         Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))
+    }
+}
+
+/// What messages of topics are read for.
+fn purpose(role: Role, engine: &Engine) -> kafka::Purpose {
+    match role {
+        Role::All => kafka::Purpose::Whole,
+        Role::Detect => kafka::Purpose::Part,
+        Role::Correlate => {
+            let reach = engine.look_back().into_iter().max().unwrap_or(0);
+            kafka::Purpose::Windows(matches::look_back(reach))
+        }
     }
 }
 
@@ -529,6 +547,9 @@ fn print(live: &Live, judging: &Judging) {
 fn described(live: &Live, judging: &Judging) -> String {
     use std::fmt::Write as _;
     let mut text = format!("lapwing    {}\n", env!("CARGO_PKG_VERSION"));
+    if live.role != Role::All {
+        let _ = writeln!(text, "role       {}", live.role.name());
+    }
     let detectors = judging.engine.detectors();
     let silent = detectors.iter().filter(|detector| !detector.silent.is_empty()).count();
     let correlations = detectors.iter().filter(|detector| detector.correlation).count();

@@ -5,26 +5,22 @@
 //! log like those of every output.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use detectors::alert::Alert;
-use rdkafka::ClientConfig;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
-use rdkafka::statistics::Statistics;
+use rdkafka::producer::FutureRecord;
+use rdkafka::producer::future_producer::DeliveryFuture;
 
 use super::encoding::Encoding;
 use super::native;
 use super::output::output;
 use super::transport::{Item, Outcome};
-use crate::kafka::{self, Cluster, Sasl, Tls};
+use crate::kafka::producer::{Producer, accepted};
+use crate::kafka::{Cluster, Sasl, Tls};
 use crate::text::clipped;
 use crate::units::{Span, Text};
 use crate::view;
@@ -61,9 +57,7 @@ output! {
 pub(crate) struct KafkaSink {
     encoding: Encoding,
     topic: String,
-    client: ClientConfig,
-    context: Context,
-    producer: FutureProducer<Context>,
+    producer: Producer,
 }
 
 impl std::fmt::Debug for KafkaSink {
@@ -72,74 +66,24 @@ impl std::fmt::Debug for KafkaSink {
     }
 }
 
-/// What librdkafka tells, and asks for.
-#[derive(Debug, Clone)]
-struct Context {
-    output: Arc<str>,
-    sasl: Option<Sasl>,
-}
-
-impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log(&self.output, level, facility, message);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(output = %self.output, %error, "Kafka: {}", crate::text::for_terminal(reason));
-    }
-
-    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        self.sasl.as_ref().ok_or("no token is configured")?.oauth_token()
-    }
-}
-
 impl KafkaSink {
     pub(super) fn new(output: &KafkaOutput, name: &str) -> Result<KafkaSink> {
         ensure!(!output.topic.0.is_empty(), "topic is empty: write `topic: k8s-alerts`");
         let timeout = output.timeout.map_or(TIMEOUT, |timeout| timeout.0);
-        let ours = [
-            ("enable.idempotence", "true".to_owned()),
-            ("acks", "all".to_owned()),
-            ("message.timeout.ms", timeout.as_millis().max(1).to_string()),
-        ];
         let cluster = Cluster {
             bootstrap_servers: &output.bootstrap_servers,
             sasl: output.sasl.as_ref(),
             tls: output.tls.as_ref(),
             options: &output.librdkafka_options,
         };
-        let mut client = cluster.client(&ours)?;
         let compression = output.compression.as_ref().map_or("lz4", |compression| &*compression.0);
-        for (key, value) in [
-            ("compression.type", compression),
-            ("linger.ms", "5"),
-            ("batch.size", "1000000"),
-            ("queue.buffering.max.messages", "20000"),
-            ("queue.buffering.max.kbytes", "65536"),
-            ("partitioner", "murmur2_random"),
-        ] {
-            if !output.librdkafka_options.contains_key(key) {
-                client.set(key, value);
-            }
-        }
-        let context = Context { output: name.into(), sasl: output.sasl.clone() };
-        let producer =
-            client.create_with_context(context.clone()).context("librdkafka refuses the configuration")?;
-        Ok(KafkaSink { encoding: output.encoding, topic: output.topic.0.clone(), client, context, producer })
+        let producer = Producer::new(name, &cluster, timeout, compression)?;
+        Ok(KafkaSink { encoding: output.encoding, topic: output.topic.0.clone(), producer })
     }
 
     /// Connects anew, with certificates and keys that are read anew.
     pub(super) fn reopen(&mut self) {
-        match self.client.create_with_context(self.context.clone()) {
-            Ok(producer) => self.producer = producer,
-            Err(error) => {
-                tracing::warn!(output = %self.context.output, %error, "the connection to Kafka is kept as it was");
-            }
-        }
+        self.producer.reopen();
     }
 
     pub(super) async fn send(&mut self, items: &[Arc<Item>]) -> Vec<Outcome> {
@@ -147,7 +91,7 @@ impl KafkaSink {
         let mut outcomes = Vec::with_capacity(items.len());
         for (item, sending) in items.iter().zip(sending) {
             let outcome = match sending {
-                Ok(sent) => sent.await.map_or(Err(KafkaError::Canceled), accepted),
+                Ok(sending) => accepted(sending).await,
                 Err(error) => Err(error),
             };
             let outcome = match outcome {
@@ -172,30 +116,26 @@ impl KafkaSink {
             .insert(header("detector", &alert.detector))
             .insert(header("level", alert.level.name()))
             .insert(header("uuid", &uuid));
-        let record = FutureRecord::to(&self.topic).key(&key).payload(&*payload).headers(headers);
-        self.producer.send_result(record).map_err(|(error, _)| error)
+        let record = FutureRecord::to(&self.topic).key(&key).payload(payload.as_bytes()).headers(headers);
+        self.producer.hand_over(record)
     }
 
     /// An alert that is too large for the topic, without most of what its texts say.
     async fn send_shrunk(&self, item: &Item) -> Result<(), KafkaError> {
         let alert = shrunk(&item.alert);
         let small = Item { uuid: item.uuid, line: native(&alert), alert };
-        self.hand_over(&small)?.await.map_or(Err(KafkaError::Canceled), accepted)
+        accepted(self.hand_over(&small)?).await
     }
 
     fn failed(&self, error: &KafkaError) -> Outcome {
         if is_too_large(error) {
             return Outcome::rejected("too large for the topic, even without most of its texts");
         }
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.producer.fatal() {
             return Outcome::retry(format!("the producer cannot go on: {code}: {reason}"));
         }
         Outcome::retry(error.to_string())
     }
-}
-
-fn accepted(delivered: OwnedDeliveryResult) -> Result<(), KafkaError> {
-    delivered.map(|_| ()).map_err(|(error, _)| error)
 }
 
 fn is_too_large(error: &KafkaError) -> bool {

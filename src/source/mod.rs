@@ -70,6 +70,8 @@ pub(crate) struct Message {
     pub(crate) start: u32,
     /// And end.
     pub(crate) end: u32,
+    /// It has been handled before, and comes again for the windows that reach back to it.
+    pub(crate) again: bool,
 }
 
 impl Message {

@@ -9,7 +9,8 @@ impl Telemetry {
     /// An input is a member of a group: what it counts begins at 0.
     pub(crate) fn member(&self, input: &str) {
         let by = self.input(input);
-        for counter in [&self.groups.rebalances, &self.groups.gap, &self.groups.nulls, &self.groups.errors] {
+        let groups = &self.groups;
+        for counter in [&groups.rebalances, &groups.gap, &groups.nulls, &groups.errors, &groups.again] {
             counter.get_or_create(&by).inc_by(0);
         }
         for result in ["ok", "error"] {
@@ -62,6 +63,25 @@ impl Telemetry {
     /// A message without a payload.
     pub(crate) fn null_message(&self, input: &str) {
         self.groups.nulls.get_or_create(&self.input(input)).inc();
+    }
+
+    /// A message was read again for the windows that reach back to it.
+    pub(crate) fn message_again(&self, input: &str) {
+        self.groups.again.get_or_create(&self.input(input)).inc();
+    }
+
+    /// Matches were written to the topic.
+    pub(crate) fn matches_written(&self, matches: u64) {
+        self.groups.matches.inc_by(matches);
+    }
+
+    /// Matches could not be written to the topic; they are written again.
+    pub(crate) fn matches_refused(&self, error: &str) {
+        self.groups.refused.inc();
+        if let Some(due) = self.repeats.due("matches", "", Instant::now()) {
+            let (error, repeats) = (shown(error), due.repeats);
+            tracing::error!(repeats, "matches cannot be written, and nothing more is read: {error}");
+        }
     }
 
     /// The client told of an error from which it recovers by itself.

@@ -202,6 +202,9 @@ pub(super) struct Groups {
     pub(super) gap: Family<ByInput, Counter>,
     pub(super) nulls: Family<ByInput, Counter>,
     pub(super) errors: Family<ByInput, Counter>,
+    pub(super) again: Family<ByInput, Counter>,
+    pub(super) matches: Counter,
+    pub(super) refused: Counter,
 }
 
 impl Groups {
@@ -231,6 +234,23 @@ impl Groups {
             ),
             nulls: family(r, "kafka_null_messages", "Messages without a payload, which were passed over"),
             errors: family(r, "kafka_errors", "Errors that the client told of; it goes on by itself"),
+            again: family(
+                r,
+                "kafka_messages_read_again",
+                "Messages that were handled before and read again for the windows that reach back to them",
+            ),
+            matches: plain(
+                r,
+                "matches_written",
+                "Matches that were written to the topic for correlations",
+                Counter::default(),
+            ),
+            refused: plain(
+                r,
+                "matches_write_errors",
+                "How often matches could not be written; they are written again",
+                Counter::default(),
+            ),
         }
     }
 }

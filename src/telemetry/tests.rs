@@ -87,6 +87,9 @@ fn each_method_counts() {
         r#"lapwing_http_requests_total{input="hook",code="200"} 1"#,
     );
     check(|t| t.retention_gap("k", 7), r#"lapwing_kafka_gap_messages_total{input="k"} 7"#);
+    check(|t| t.message_again("k"), r#"lapwing_kafka_messages_read_again_total{input="k"} 1"#);
+    check(|t| t.matches_written(3), "lapwing_matches_written_total 3");
+    check(|t| t.matches_refused("no room"), "lapwing_matches_write_errors_total 1");
     check(|t| t.null_message("k"), r#"lapwing_kafka_null_messages_total{input="k"} 1"#);
     check(|t| t.broker_error("k", "down"), r#"lapwing_kafka_errors_total{input="k"} 1"#);
     check(|t| t.committed("k", false), r#"lapwing_kafka_commits_total{input="k",result="error"} 1"#);

@@ -41,9 +41,10 @@ use uuid::Uuid;
 
 use crate::engine::{Found, Step};
 use crate::event::identity::Identity;
-use crate::event::time::Nanos;
+use crate::event::time::{Nanos, SECOND};
 
 mod clock;
+pub mod record;
 mod report;
 mod rule;
 mod step;
@@ -68,6 +69,10 @@ use window::{Entry, Group, Seen, Windows};
 /// The memory that groups may take unless the caller says otherwise.
 pub const BUDGET: usize = 24 << 20;
 
+/// How far processes that judge may be behind one another, in event time, without a window being incomplete where their steps
+/// come together.
+const APART: Nanos = 24 * 3600 * SECOND;
+
 /// What the correlator went through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -91,7 +96,8 @@ pub struct Stats {
     pub bytes: u64,
 }
 
-/// Turns steps into alerts. All steps of a group, and of all rules of a chain, must go to the same one.
+/// Turns steps into alerts. All steps of a group must go to the same one, and those of all rules of a chain, unless it is a
+/// [`Correlator::partial`] one.
 #[derive(Debug)]
 pub struct Correlator {
     plans: Vec<Plan>,
@@ -105,6 +111,8 @@ pub struct Correlator {
     /// By rule: alerts up to this time are approximate, since groups were evicted.
     blurred: Vec<Nanos>,
     derived: Vec<Derived>,
+    /// It has some of the groups, and others have the rest.
+    partial: bool,
     seen: Seen,
     /// The rule whose stale groups are looked for next.
     sweep: usize,
@@ -151,6 +159,17 @@ struct Derived {
     inexact: bool,
 }
 
+impl Derived {
+    /// A step that another correlator takes as this one would have.
+    fn step(self) -> Step {
+        // Of these, `push` takes the one that the rule counts.
+        let (identity, counted) = (unfold(self.id), self.id);
+        let Derived { rule, member, time, group, note, inexact, .. } = self;
+        let packed = step::Packed { rule, member, inexact, identity, counted, group: &group, note: &note };
+        Step { time, bytes: packed.write() }
+    }
+}
+
 /// Where firings go.
 struct Sinks<'a> {
     cluster: Option<&'a str>,
@@ -166,6 +185,13 @@ fn fold(identity: &Identity) -> u64 {
     let (a, b) = identity.split_at(8);
     let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("half of 16 bytes"));
     half(a) ^ half(b)
+}
+
+/// An identity that [`fold`]s to this.
+fn unfold(id: u64) -> Identity {
+    let mut identity = Identity::default();
+    identity[..8].copy_from_slice(&id.to_le_bytes());
+    identity
 }
 
 impl Correlator {
@@ -184,6 +210,7 @@ impl Correlator {
             due: BTreeSet::new(),
             closed: Nanos::MIN,
             derived: Vec::new(),
+            partial: false,
             seen: Seen::default(),
             sweep: 0,
             stats: Stats::default(),
@@ -197,6 +224,34 @@ impl Correlator {
         self
     }
 
+    /// Takes other titles, levels and messages of the same rules. False, and nothing has changed, if they are not the same.
+    pub fn adapt(&mut self, rules: Vec<Rule>) -> bool {
+        let Ok(plans) = rule::compile(rules) else { return false };
+        let key = |plan: &Plan| (plan.rule.name.clone(), plan.rule.logic_hash, plan.rule.silent);
+        let same = |(old, new): (&Plan, &Plan)| key(old) == key(new) && old.rule.shown() == new.rule.shown();
+        let all = plans.len() == self.plans.len() && self.plans.iter().zip(&plans).all(same);
+        if all {
+            self.plans = plans;
+        }
+        all
+    }
+
+    /// Makes it one of several that share the groups. What fires is not taken as a step of another rule, whose group may be
+    /// another's, but is yielded by [`Correlator::take_derived`]. The steps come by way of processes of which one may be far
+    /// behind another, so history is kept for a day beside what windows need. No rule may be one that
+    /// waits for the watermark ([`Rule::closes`]).
+    #[must_use]
+    pub fn partial(mut self) -> Correlator {
+        self.partial = true;
+        self
+    }
+
+    /// The steps that firings were for other rules since it was asked, if it is a [`Correlator::partial`] one.
+    pub fn take_derived(&mut self) -> impl Iterator<Item = Step> {
+        debug_assert!(self.partial, "others take their own");
+        self.derived.drain(..).map(Derived::step)
+    }
+
     /// Takes a step. What it completes is appended to `out`.
     pub fn push(&mut self, step: &Step, out: &mut Vec<Found>) {
         let Some(packed) = step::Packed::read(&step.bytes).filter(|p| self.fits(p)) else {
@@ -206,7 +261,8 @@ impl Correlator {
         self.stats.steps += 1;
         self.advance(step.time, out);
         let plan = &self.plans[packed.rule as usize];
-        let late = |now: Nanos| step.time < now.saturating_sub(plan.patience());
+        let patience = plan.patience().max(self.apart());
+        let late = |now: Nanos| step.time < now.saturating_sub(patience);
         self.stats.late += u64::from(!plan.rule.closes() && self.clock.now().is_some_and(late));
         let counted = !plan.rule.counted().is_empty();
         self.join(
@@ -217,7 +273,7 @@ impl Correlator {
                 id: if counted { packed.counted } else { fold(&packed.identity) },
                 group: packed.group,
                 note: packed.note,
-                inexact: false,
+                inexact: packed.inexact,
             },
             out,
         );
@@ -261,6 +317,11 @@ impl Correlator {
         }
     }
 
+    /// How much longer than windows need history is kept.
+    fn apart(&self) -> Nanos {
+        if self.partial { APART } else { 0 }
+    }
+
     /// True if a packed step is one of these rules'.
     fn fits(&self, packed: &step::Packed<'_>) -> bool {
         self.plans.get(packed.rule as usize).is_some_and(|plan| {
@@ -270,6 +331,9 @@ impl Correlator {
     }
 
     fn drain(&mut self, out: &mut Vec<Found>) {
+        if self.partial {
+            return;
+        }
         while let Some(d) = self.derived.pop() {
             let Derived { rule, member, time, id, ref group, ref note, inexact } = d;
             self.join(Arrival { rule, member, time, id, group, note, inexact }, out);
@@ -280,6 +344,7 @@ impl Correlator {
         let plan = &self.plans[a.rule as usize];
         let (bucket, closes) = (plan.bucket(a.time), plan.rule.closes());
         let due = plan.due(bucket);
+        let floor = plan.bucket(self.closed.saturating_sub(self.apart())).saturating_sub(plan.keep);
         if closes && due < self.closed {
             self.stats.late += 1;
             return;
@@ -291,7 +356,6 @@ impl Correlator {
             self.due.insert((due, plan.depth, id));
         }
         let entry = Entry { time: a.time, id: a.id, member: a.member, told: false };
-        let floor = plan.bucket(self.closed).saturating_sub(plan.keep);
         if group.add(plan, entry, a.note, floor) {
             let touched = group.buckets.len() - 1;
             group.buckets[touched].inexact |= a.inexact;
@@ -334,6 +398,7 @@ impl Correlator {
     /// Drops groups whose windows are over, a few at a time, once memory is worth saving.
     fn sweep(&mut self) {
         let Some(now) = self.clock.now().filter(|_| self.store.crowded()) else { return };
+        let now = now.saturating_sub(self.apart());
         let stale = |plan: &Plan, group: &Group| group.due.is_none() && over(plan, group, now);
         self.sweep = (self.sweep + 1) % self.plans.len();
         let plan = &self.plans[self.sweep];
@@ -350,14 +415,15 @@ impl Correlator {
             if let Some(due) = group.due {
                 self.due.remove(&(due, plan.depth, id));
             }
-            let now = self.clock.now();
+            let (now, apart) = (self.clock.now(), self.apart());
+            let now = now.map(|now| now.saturating_sub(apart));
             if group.due.is_none() && now.is_some_and(|now| over(plan, &group, now)) {
                 continue;
             }
             self.stats.evicted += 1;
             let span = plan.rule.timespan;
             let end = group.newest().saturating_add(2).saturating_mul(span);
-            let limit = now.map_or(Nanos::MAX, |now| now.saturating_add(2 * span));
+            let limit = now.map_or(Nanos::MAX, |now| now.saturating_add(apart + 2 * span));
             let blurred = &mut self.blurred[group.rule as usize];
             *blurred = (*blurred).max(end.min(limit));
         }

@@ -20,15 +20,16 @@ const EVIDENCE: usize = 20;
 /// Distinct values of a shown field that an alert names.
 const VALUES: usize = 10;
 
-/// The id of a firing: a UUIDv5 of detector name, logic hash, group key and bucket, and of nothing else.
+/// The id of a firing: a UUIDv5 of detector name, logic hash, group key (the digests of its values) and bucket, and of nothing
+/// else.
 pub(super) fn uuid(rule: &Rule, group: &[u8], bucket: i64) -> Uuid {
-    let group = step::unveiled(group);
+    let group = step::digests(group);
     let mut bytes = Vec::with_capacity(128);
     bytes.extend_from_slice(&(rule.name.len() as u64).to_le_bytes());
     bytes.extend_from_slice(rule.name.as_bytes());
     bytes.extend_from_slice(&rule.logic_hash);
     bytes.extend_from_slice(&(group.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&group);
+    bytes.extend_from_slice(group.as_bytes());
     bytes.extend_from_slice(&bucket.to_le_bytes());
     Uuid::new_v5(&NAMESPACE, &bytes)
 }

@@ -5,7 +5,8 @@
 //! ```text
 //! rule member identity[16] counted[8] group:(n text*) place:(input offset length sha256[32] audit_id?) shown:(n text?*)
 //! ```
-//! Numbers are LEB128, texts are length and bytes, optional texts are length + 1 (0: none) and bytes.
+//! Numbers are LEB128, texts are length and bytes, optional texts are length + 1 (0: none) and bytes. The member is a byte,
+//! whose highest bit says that the step is inexact. A group-by value that must not be shown stands there as its digest.
 
 use std::borrow::Cow;
 
@@ -20,7 +21,7 @@ use crate::redact::REDACTED;
 use crate::value::Value;
 
 /// The form of steps: to be counted up when it changes.
-pub(crate) const FORM: u8 = 1;
+pub(crate) const FORM: u8 = 2;
 
 /// Where the event behind a step lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,18 +41,26 @@ pub struct Place<'a> {
 /// Texts longer than this are cut; what was cut is told apart by a hash.
 const LONGEST: usize = 256;
 
-/// Begins a group-by value that tells groups apart and is not to be shown.
+/// Begins the digest of a group-by value that tells groups apart and is not to be shown.
 const VEILED: char = '\0';
+
+/// Set in a member's byte if the step was derived from a firing that may be wrong. Members are fewer than this.
+const INEXACT: u8 = 0x80;
 
 /// What may be shown of a value.
 pub(super) fn visible(value: &str) -> &str {
     if value.starts_with(VEILED) { REDACTED } else { value }
 }
 
-/// A packed group as it is without marks: what is not shown changes no id.
-pub(super) fn unveiled(group: &[u8]) -> Vec<u8> {
-    let values = group_values(group);
-    pack_group(values.into_iter().map(|value| value.strip_prefix(VEILED).unwrap_or(value)))
+/// The digests of a packed group's values, which are the same whether they are shown or not: what is hidden changes no id.
+pub(super) fn digests(group: &[u8]) -> String {
+    let values = group_values(group).into_iter();
+    let digest = |value: &str| value.strip_prefix(VEILED).map_or_else(|| digest(value), str::to_owned);
+    values.map(digest).collect()
+}
+
+fn digest(value: &str) -> String {
+    hex(&Sha256::digest(value.as_bytes()))
 }
 
 /// Makes the steps of one member of one rule.
@@ -81,7 +90,7 @@ impl StepBuilder {
     pub(crate) fn veiled(&self, field: usize, value: &str, shown: &str) -> String {
         match field {
             _ if value.is_empty() => String::new(),
-            _ if field < self.groups => format!("{VEILED}{value}"),
+            _ if field < self.groups => format!("{VEILED}{}", digest(&capped(value))),
             _ if field < self.groups + self.counted => value.to_owned(),
             _ => shown.to_owned(),
         }
@@ -117,22 +126,25 @@ impl StepBuilder {
         if self.counted > 0 && !counted.any {
             return None;
         }
-        let mut bytes = Vec::with_capacity(group.len() + 192);
-        put_number(&mut bytes, u64::from(self.rule));
-        bytes.push(self.member);
-        bytes.extend_from_slice(identity);
-        bytes.extend_from_slice(&counted.hash().to_le_bytes());
-        bytes.extend_from_slice(&group);
-        put_place(&mut bytes, place);
+        let mut note = Vec::with_capacity(160);
+        put_place(&mut note, place);
         let first = self.groups + self.counted;
-        put_number(&mut bytes, self.shown as u64);
+        put_number(&mut note, self.shown as u64);
         for i in first..first + self.shown {
             let value = get(i);
             let text = value.display();
-            put_maybe(&mut bytes, (!text.is_empty()).then_some(&capped(&text)));
+            put_maybe(&mut note, (!text.is_empty()).then_some(&capped(&text)));
         }
-        bytes.shrink_to_fit();
-        Some(Step { time, bytes })
+        let packed = Packed {
+            rule: self.rule,
+            member: self.member,
+            inexact: false,
+            identity: *identity,
+            counted: counted.hash(),
+            group: &group,
+            note: &note,
+        };
+        Some(Step { time, bytes: packed.write() })
     }
 }
 
@@ -141,6 +153,7 @@ impl StepBuilder {
 pub(super) struct Packed<'a> {
     pub(super) rule: u32,
     pub(super) member: u8,
+    pub(super) inexact: bool,
     pub(super) identity: Identity,
     pub(super) counted: u64,
     /// The group-by values, packed.
@@ -154,7 +167,8 @@ impl<'a> Packed<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Option<Packed<'a>> {
         let mut r = Reader(bytes);
         let rule = u32::try_from(r.number()?).ok()?;
-        let member = r.take(1)?[0];
+        let byte = r.take(1)?[0];
+        let (member, inexact) = (byte & !INEXACT, byte & INEXACT != 0);
         let identity = r.take(16)?.try_into().ok()?;
         let counted = u64::from_le_bytes(r.take(8)?.try_into().ok()?);
         let from = r.0;
@@ -164,7 +178,21 @@ impl<'a> Packed<'a> {
         let group = &from[..from.len() - r.0.len()];
         let note = r.0;
         Note::read(note)?;
-        Some(Packed { rule, member, identity, counted, group, note })
+        Some(Packed { rule, member, inexact, identity, counted, group, note })
+    }
+}
+
+impl Packed<'_> {
+    /// The bytes of such a step.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.group.len() + self.note.len() + 32);
+        put_number(&mut bytes, u64::from(self.rule));
+        bytes.push(self.member | if self.inexact { INEXACT } else { 0 });
+        bytes.extend_from_slice(&self.identity);
+        bytes.extend_from_slice(&self.counted.to_le_bytes());
+        bytes.extend_from_slice(self.group);
+        bytes.extend_from_slice(self.note);
+        bytes
     }
 }
 

@@ -10,6 +10,8 @@ use crate::event::time::SECOND;
 use crate::level::Level;
 use crate::value::Value;
 
+mod apart;
+
 /// One match: member detector, second, request, group value, counted value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {

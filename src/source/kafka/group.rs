@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use rdkafka::client::{ClientContext, OAuthToken};
@@ -18,7 +18,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::{Config, From, stream};
+use detectors::event::time::Nanos;
+use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
+
+use super::{Config, From, Purpose, stream};
 use crate::kafka::{self, Sasl};
 use crate::server::Readiness;
 use crate::source::{Handled, Notice, What};
@@ -34,6 +38,9 @@ const MOST: usize = 64;
 /// The pause between two looks at what is not handled yet.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How far the clocks of those who write messages may differ from those of the events in them.
+const SKEW: Nanos = 300 * 1_000_000_000;
+
 /// A partition that the member has.
 #[derive(Debug)]
 struct Partition {
@@ -43,6 +50,13 @@ struct Partition {
     read: i64,
     /// The offset that follows what is handled, if it is not the one that is committed.
     handled: Option<i64>,
+    /// The highest that was either.
+    top: i64,
+    /// What is before this offset was handled before, and is read for the windows only.
+    known: i64,
+    /// For windows it was read from this offset on, where messages of this time and later are.
+    from: i64,
+    covered: Nanos,
     /// When it was given to the member, as [`State::given`] counts.
     since: u64,
 }
@@ -76,9 +90,23 @@ struct State {
     fresh: Vec<Arc<str>>,
 }
 
+/// Where a message stands.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It is to be handled.
+    New,
+    /// It was, and is read again for the windows.
+    Again,
+    /// It comes once more, after what its windows reach back to: the partition is read from further back.
+    Later,
+    /// The partition cannot be read from further back.
+    Nowhere(KafkaError),
+}
+
 /// The group, as one member sees it.
 pub(super) struct Group {
     input: Arc<str>,
+    purpose: Purpose,
     sasl: Option<Sasl>,
     from: From,
     since: Option<i64>,
@@ -89,10 +117,16 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(config: &Config, telemetry: Arc<Telemetry>, readiness: Readiness) -> Result<Group> {
+    pub(super) fn new(
+        config: &Config,
+        purpose: Purpose,
+        telemetry: Arc<Telemetry>,
+        readiness: Readiness,
+    ) -> Result<Group> {
         let half = Duration::from_millis(config.session_timeout_ms / 2);
         Ok(Group {
             input: config.name.as_str().into(),
+            purpose,
             sasl: config.sasl.clone(),
             from: config.from,
             since: config.since_millis()?,
@@ -216,21 +250,111 @@ impl Group {
                 None => None,
                 Some(_) => ends.and_then(|ends| self.first(consumer, &topic, number, ends)),
             };
-            let offset = begin.map_or(Offset::Stored, Offset::Offset);
+            let (from, covered) = match (begin, ends) {
+                (Some(begin), Some((low, _))) => self.look_back(consumer, &topic, number, low, begin),
+                _ => (begin.unwrap_or(-1), Nanos::MIN),
+            };
+            let offset = begin.map_or(Offset::Stored, |_| Offset::Offset(from));
             if let Err(error) = one.set_offset(offset) {
                 tracing::warn!(input = %self.input, %error, "a position cannot be set");
             }
             let fresh = !matches!(committed, Some(Offset::Offset(_)));
             let mut state = self.state();
             state.begun |= fresh && begin.is_some();
-            let (read, handled, since) = (begin.unwrap_or(-1), begin.filter(|_| fresh), state.given + 1);
-            let partition = Partition { topic: topic.clone(), number, read, handled, since };
+            let read = begin.unwrap_or(-1);
+            let partition = Partition {
+                topic: topic.clone(),
+                number,
+                read,
+                handled: begin.filter(|_| fresh),
+                top: read,
+                known: read,
+                from,
+                covered,
+                since: state.given + 1,
+            };
             let name: Arc<str> = stream(&topic, number).into();
             if begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
                 state.fresh.push(Arc::clone(&name));
             }
             state.partitions.insert(name, partition);
         }
+    }
+
+    /// From which offset on a partition has to be read for the windows of what follows `begin`, and the time since when all of
+    /// it is read then.
+    fn look_back(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        topic: &str,
+        number: i32,
+        low: i64,
+        begin: i64,
+    ) -> (i64, Nanos) {
+        let Purpose::Windows(look_back) = self.purpose else { return (begin, Nanos::MIN) };
+        // Most of what follows is of now. What is older makes itself known.
+        let since = nanos_now().saturating_sub(look_back.reach).saturating_sub(SKEW);
+        self.written_since(consumer, topic, number, (low, begin), since)
+    }
+
+    /// The first offset, of those up to the given ones, that was written at this time or later, and the time since when nothing
+    /// is before it.
+    fn written_since(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        topic: &str,
+        number: i32,
+        (low, most): (i64, i64),
+        since: Nanos,
+    ) -> (i64, Nanos) {
+        match offset_of(consumer, topic, number, since.div_euclid(1_000_000)) {
+            Ok(Some(offset)) if offset > low => (offset.min(most), since),
+            Ok(None) => (most, since),
+            // Nothing older is there. The same if the broker does not say: then all is read.
+            Ok(Some(_)) => (low.min(most), Nanos::MIN),
+            Err(error) => {
+                self.telemetry.broker_error(&self.input, &error.to_string());
+                (low.min(most), Nanos::MIN)
+            }
+        }
+    }
+
+    /// Where a message stands. If its windows reach further back than the partition was read, it is read again from there on.
+    pub(super) fn place(&self, consumer: &BaseConsumer<Group>, message: &BorrowedMessage<'_>) -> Place {
+        let Purpose::Windows(look_back) = self.purpose else { return Place::New };
+        let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
+        let name = stream(topic, number);
+        let (known, from, covered) = match self.state().partitions.get(&*name) {
+            Some(partition) => (partition.known, partition.from, partition.covered),
+            None => return Place::New,
+        };
+        if offset < known {
+            self.telemetry.message_again(&self.input);
+            return Place::Again;
+        }
+        let time = message.payload().and_then(look_back.time_of).unwrap_or(Nanos::MAX);
+        let needed = time.saturating_sub(look_back.reach);
+        if needed >= covered {
+            return Place::New;
+        }
+        // Twice as far, so that it is not done often.
+        let since = needed.saturating_sub(covered.saturating_sub(needed)).saturating_sub(SKEW);
+        let low = match consumer.fetch_watermarks(topic, number, ASK) {
+            Ok((low, _)) => low,
+            Err(error) => return Place::Nowhere(error),
+        };
+        let (start, covered) = self.written_since(consumer, topic, number, (low, from), since);
+        let further = start < from;
+        if further && let Err(error) = consumer.seek(topic, number, Offset::Offset(start), ASK) {
+            return Place::Nowhere(error);
+        }
+        if let Some(partition) = self.state().partitions.get_mut(&*name) {
+            (partition.from, partition.covered) = (start, covered);
+            if further {
+                partition.known = offset;
+            }
+        }
+        if further { Place::Later } else { Place::New }
     }
 
     /// The positions of the group. `None` if the broker does not say.
@@ -300,37 +424,40 @@ impl Group {
             (None, From::Start) => Some(low),
             (None, From::End) => Some(high),
             (Some(since), _) => {
-                let mut times = TopicPartitionList::new();
-                times.add_partition_offset(topic, number, Offset::Offset(since)).ok()?;
-                let found = consumer.offsets_for_times(times, ASK).ok()?;
-                match found.elements().first()?.offset() {
-                    Offset::Offset(offset) => Some(offset),
-                    _ => Some(high),
-                }
+                let offset = offset_of(consumer, topic, number, since);
+                offset.ok().map(|offset| offset.unwrap_or(high))
             }
         }
     }
 
     /// A position has turned out not to be there any more.
     pub(super) fn reset(&self, consumer: &BaseConsumer<Group>) {
-        let known: Vec<(String, i32, i64)> = {
+        let known: Vec<(String, i32, i64, i64)> = {
             let state = self.state();
-            state.partitions.values().map(|one| (one.topic.clone(), one.number, one.read)).collect()
+            let of = |one: &Partition| (one.topic.clone(), one.number, one.read, one.from);
+            state.partitions.values().map(of).collect()
         };
-        for (topic, number, read) in known {
+        let positions = consumer.position().map(|all| all.to_topic_map()).unwrap_or_default();
+        for (topic, number, read, from) in known {
             let Ok(ends) = consumer.fetch_watermarks(&topic, number, ASK) else { continue };
-            let begin = if read < 0 {
+            let (low, _) = ends;
+            let at = match positions.get(&(topic.clone(), number)) {
+                Some(Offset::Offset(at)) => *at,
+                _ => from,
+            };
+            let anew = if read < 0 {
                 self.first(consumer, &topic, number, ends)
             } else {
                 Some(self.resumed(&topic, number, read, Some(ends))).filter(|begin| *begin != read)
             };
-            let Some(begin) = begin else { continue };
+            // What is gone and was wanted for windows only is no loss: nothing older is there for anybody.
+            let Some(begin) = anew.or((at < low).then_some(low)) else { continue };
             match consumer.seek(&topic, number, Offset::Offset(begin), ASK) {
                 Ok(()) => {
                     let mut state = self.state();
+                    state.begun |= anew.is_some();
                     if let Some(partition) = state.partitions.get_mut(&*stream(&topic, number)) {
-                        (partition.read, partition.handled) = (begin, Some(begin));
-                        state.begun = true;
+                        partition.sought(begin, anew.is_some());
                     }
                 }
                 Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
@@ -372,6 +499,16 @@ impl Group {
     }
 }
 
+impl Partition {
+    /// It is read from here on, without what was before. With `anew` this is where the group is, too.
+    fn sought(&mut self, begin: i64, anew: bool) {
+        (self.from, self.covered) = (begin, Nanos::MIN);
+        if anew {
+            (self.read, self.handled, self.top, self.known) = (begin, Some(begin), begin, begin);
+        }
+    }
+}
+
 impl Waiting {
     /// There is nothing in it for the lane.
     pub(super) fn empty(self) -> Waiting {
@@ -395,8 +532,9 @@ impl State {
     fn handled(&mut self, done: &Waiting) {
         if let Some(partition) = self.partitions.get_mut(&done.stream)
             && done.given >= partition.since
+            && done.next > partition.top
         {
-            partition.handled = Some(done.next);
+            (partition.handled, partition.top) = (Some(done.next), done.next);
         }
     }
 }
@@ -425,7 +563,8 @@ impl ClientContext for Group {
         if let Some(group) = statistics.cgrp {
             let mine = self.state().partitions.len();
             self.readiness.group(&self.input, format!("{mine} of {all} partitions, {}", group.join_state));
-            self.telemetry.scope(&self.input, mine > 0 && mine < all);
+            let counted = matches!(self.purpose, Purpose::Whole);
+            self.telemetry.scope(&self.input, counted && mine > 0 && mine < all);
         }
     }
 
@@ -481,4 +620,26 @@ impl ConsumerContext for Group {
         }
         self.tell();
     }
+}
+
+/// The first offset that was written at this time, in milliseconds since 1970, or later. `None`: all were before.
+fn offset_of(
+    consumer: &BaseConsumer<Group>,
+    topic: &str,
+    number: i32,
+    millis: i64,
+) -> Result<Option<i64>, KafkaError> {
+    let mut times = TopicPartitionList::new();
+    times.add_partition_offset(topic, number, Offset::Offset(millis.max(0)))?;
+    let found = consumer.offsets_for_times(times, ASK)?;
+    let found = found.elements();
+    let Some(found) = found.first() else { return Ok(None) };
+    found.error()?;
+    Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
+}
+
+/// The time of the system.
+fn nanos_now() -> Nanos {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Nanos::try_from(since.as_nanos()).unwrap_or(Nanos::MAX)
 }

@@ -36,7 +36,8 @@ use crate::kafka::{Cluster, Sasl, Tls};
 use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
-use group::{Group, Waiting};
+use detectors::event::time::Nanos;
+use group::{Group, Place, Waiting};
 
 mod group;
 #[cfg(test)]
@@ -105,6 +106,27 @@ pub(crate) struct Config {
     pub(crate) cluster: Option<Text>,
 }
 
+/// What messages are read for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// They are events whose matches are counted in this process.
+    Whole,
+    /// They are events whose matches are counted elsewhere.
+    Part,
+    /// They fill windows.
+    Windows(LookBack),
+}
+
+/// Windows are filled anew when a partition is given to the member: with the messages before the group's position that they can
+/// reach back to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LookBack {
+    /// How far a window of a message reaches back before the message's own time.
+    pub(crate) reach: Nanos,
+    /// The time of a message by its payload, which is no later than when it was written.
+    pub(crate) time_of: fn(&[u8]) -> Option<Nanos>,
+}
+
 fn name() -> String {
     "kafka".to_owned()
 }
@@ -135,6 +157,26 @@ pub(crate) enum From {
 }
 
 impl Config {
+    /// One topic, and the defaults.
+    pub(crate) fn new(name: &str, bootstrap_servers: &Text, topic: &Text, group_id: &Text) -> Config {
+        Config {
+            name: name.to_owned(),
+            bootstrap_servers: bootstrap_servers.clone(),
+            topics: vec![topic.clone()],
+            group_id: group_id.clone(),
+            group_instance_id: None,
+            from: From::default(),
+            since: None,
+            commit_interval_ms: commit_interval_ms(),
+            session_timeout_ms: session_timeout_ms(),
+            drain_timeout_ms: None,
+            sasl: None,
+            tls: None,
+            librdkafka_options: BTreeMap::new(),
+            cluster: None,
+        }
+    }
+
     /// Says what is wrong with it. Files that it names are read.
     ///
     /// # Errors
@@ -211,6 +253,7 @@ impl Config {
 /// The configuration is wrong, or the system gives no thread.
 pub(crate) fn start(
     config: &Config,
+    purpose: Purpose,
     sender: Sender,
     room: Room,
     stop: Stop,
@@ -223,14 +266,14 @@ pub(crate) fn start(
     let config = config.clone();
     thread::Builder::new()
         .name("kafka".to_owned())
-        .spawn(move || stay(&config, outlet, &readiness))
+        .spawn(move || stay(&config, purpose, outlet, &readiness))
         .context("cannot start the thread of a Kafka input")
 }
 
 /// Joins again when the broker has put the member out for good.
-fn stay(config: &Config, mut outlet: Outlet, readiness: &Readiness) {
+fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readiness) {
     loop {
-        let reason = match consumer(config, &outlet, readiness.clone()) {
+        let reason = match consumer(config, purpose, &outlet, readiness.clone()) {
             Ok(consumer) => match Member::new(config, consumer, outlet).run() {
                 None => return,
                 Some((error, back)) => {
@@ -252,8 +295,13 @@ fn stay(config: &Config, mut outlet: Outlet, readiness: &Readiness) {
 }
 
 /// A consumer that has subscribed.
-fn consumer(config: &Config, outlet: &Outlet, readiness: Readiness) -> Result<BaseConsumer<Group>> {
-    let group = Group::new(config, Arc::clone(&outlet.telemetry), readiness)?;
+fn consumer(
+    config: &Config,
+    purpose: Purpose,
+    outlet: &Outlet,
+    readiness: Readiness,
+) -> Result<BaseConsumer<Group>> {
+    let group = Group::new(config, purpose, Arc::clone(&outlet.telemetry), readiness)?;
     let consumer: BaseConsumer<Group> =
         config.client()?.create_with_context(group).context("librdkafka refuses the configuration")?;
     let topics: Vec<&str> = config.topics.iter().map(|topic| topic.0.as_str()).collect();
@@ -367,7 +415,14 @@ impl Member {
         while self.held.is_none() || !wait.is_zero() {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    bytes += take(&mut self.gathered, &message, &self.input, &self.outlet.telemetry);
+                    let again = match self.consumer.context().place(&self.consumer, &message) {
+                        Place::New => false,
+                        Place::Again => true,
+                        Place::Later => break,
+                        Place::Nowhere(error) => return Err(End::Fatal(error)),
+                    };
+                    let gathered = gather(&mut self.gathered, message.topic(), message.partition());
+                    bytes += gathered.take(&message, again, &self.input, &self.outlet.telemetry);
                 }
                 Some(Err(error)) => return self.failed(error),
                 None => break,
@@ -469,47 +524,53 @@ impl Member {
     }
 }
 
-/// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.
-fn take(
-    gathered: &mut VecDeque<Gathered>,
-    message: &BorrowedMessage<'_>,
-    input: &str,
-    telemetry: &Telemetry,
-) -> usize {
-    let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+/// Where messages of a partition are gathered.
+fn gather<'g>(all: &'g mut VecDeque<Gathered>, topic: &str, partition: i32) -> &'g mut Gathered {
     let of = |gathered: &Gathered| {
         let name = gathered.stream.strip_prefix(topic).and_then(|rest| rest.strip_prefix('/'));
         gathered.next.is_some() && name.and_then(|number| number.parse().ok()) == Some(partition)
     };
-    let at = gathered.iter().rposition(of).unwrap_or_else(|| {
-        gathered.push_back(Gathered::new(stream(topic, partition).into(), None));
-        gathered.len() - 1
+    let at = all.iter().rposition(of).unwrap_or_else(|| {
+        all.push_back(Gathered::new(stream(topic, partition).into(), None));
+        all.len() - 1
     });
-    let gathered = &mut gathered[at];
-    gathered.next = Some(offset + 1);
-    let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
-        telemetry.null_message(input);
-        return 0;
-    };
-    let start = gathered.bytes.len();
-    if payload.starts_with(&[0x1f, 0x8b]) {
-        gathered.unpack(payload);
-    } else {
-        gathered.bytes.extend_from_slice(payload);
-    }
-    let end = gathered.bytes.len();
-    gathered.messages.push(Message {
-        stream: Arc::clone(&gathered.stream),
-        offset: offset as u64,
-        start: start as u32,
-        end: end as u32,
-    });
-    end - start
+    &mut all[at]
 }
 
 impl Gathered {
     fn new(stream: Arc<str>, next: Option<i64>) -> Gathered {
         Gathered { stream, bytes: Vec::new(), messages: Vec::new(), next }
+    }
+
+    /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.
+    fn take(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        again: bool,
+        input: &str,
+        telemetry: &Telemetry,
+    ) -> usize {
+        let offset = message.offset();
+        self.next = Some(offset + 1);
+        let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
+            telemetry.null_message(input);
+            return 0;
+        };
+        let start = self.bytes.len();
+        if payload.starts_with(&[0x1f, 0x8b]) {
+            self.unpack(payload);
+        } else {
+            self.bytes.extend_from_slice(payload);
+        }
+        let end = self.bytes.len();
+        self.messages.push(Message {
+            stream: Arc::clone(&self.stream),
+            offset: offset as u64,
+            start: start as u32,
+            end: end as u32,
+            again,
+        });
+        end - start
     }
 
     /// Appends what is in a packed payload. One that is damaged, or too large inside, stays as it is and is no event then.

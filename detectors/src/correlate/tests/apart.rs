@@ -1,0 +1,226 @@
+//! Several correlators that share the groups, as members of a consumer group share partitions.
+
+use super::super::record::{Codec, Record, Stray, time_of};
+use super::*;
+use crate::engine::RuleTag;
+
+/// Partitions of the topic.
+const PARTITIONS: usize = 3;
+/// Members of the group.
+const MEMBERS: usize = 2;
+
+/// What happens to the group.
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    /// The owner of a partition takes some records more.
+    Read { partition: usize, records: usize },
+    /// What it has taken is committed.
+    Commit { partition: usize },
+    /// A partition becomes another member's.
+    Move { partition: usize, to: usize },
+    /// A member forgets everything.
+    Kill { member: usize },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => (0..PARTITIONS, 1_usize..12)
+            .prop_map(|(partition, records)| Happening::Read { partition, records }),
+        2 => (0..PARTITIONS).prop_map(|partition| Happening::Commit { partition }),
+        1 => (0..PARTITIONS, 0..MEMBERS).prop_map(|(partition, to)| Happening::Move { partition, to }),
+        1 => (0..MEMBERS).prop_map(|member| Happening::Kill { member }),
+    ]
+}
+
+/// The rules that need no watermark and neither do those that they are built on.
+fn growing() -> Vec<Rule> {
+    let all = all_rules();
+    let mut kept: Vec<usize> = Vec::new();
+    for (at, rule) in all.iter().enumerate() {
+        let sound =
+            |m: &Member| !matches!(m.source, Source::Correlation(of) if !kept.contains(&(of as usize)));
+        if !rule.closes() && rule.members.iter().all(sound) {
+            kept.push(at);
+        }
+    }
+    let number = |of: u32| kept.iter().position(|at| *at == of as usize).expect("it is kept") as u32;
+    let mut rules: Vec<Rule> = kept.iter().map(|at| all[*at].clone()).collect();
+    for member in rules.iter_mut().flat_map(|rule| &mut rule.members) {
+        if let Source::Correlation(of) = &mut member.source {
+            *of = number(*of);
+        }
+    }
+    rules
+}
+
+fn codec(rules: &[Rule]) -> Codec {
+    Codec::new(rules.iter().map(|rule| RuleTag { name: rule.name.clone(), logic: rule.logic_hash }))
+}
+
+/// A topic and a group that reads it.
+struct Fleet {
+    rules: Vec<Rule>,
+    codec: Codec,
+    topic: Vec<Vec<Vec<u8>>>,
+    /// By partition: its owner, how far that has come, and what is committed.
+    owners: [usize; PARTITIONS],
+    read: [usize; PARTITIONS],
+    committed: [usize; PARTITIONS],
+    members: Vec<Correlator>,
+    found: Vec<Found>,
+}
+
+impl Fleet {
+    fn new(rules: Vec<Rule>) -> Fleet {
+        let mut fleet = Fleet {
+            codec: codec(&rules),
+            rules,
+            topic: vec![Vec::new(); PARTITIONS],
+            owners: [0, 1, 0],
+            read: [0; PARTITIONS],
+            committed: [0; PARTITIONS],
+            members: Vec::new(),
+            found: Vec::new(),
+        };
+        fleet.members = (0..MEMBERS).map(|_| fleet.correlator()).collect();
+        fleet
+    }
+
+    fn correlator(&self) -> Correlator {
+        Correlator::new(self.rules.clone(), BUDGET).expect("good rules").partial()
+    }
+
+    fn write(&mut self, step: &Step) {
+        let Record { key, value } = self.codec.pack(step).expect("a step of ours");
+        let partition = key.iter().map(|byte| usize::from(*byte)).sum::<usize>() % PARTITIONS;
+        self.topic[partition].push(value);
+    }
+
+    fn read(&mut self, partition: usize, records: usize) {
+        let owner = self.owners[partition];
+        for _ in 0..records.min(self.topic[partition].len() - self.read[partition]) {
+            let step =
+                self.codec.unpack(&self.topic[partition][self.read[partition]]).expect("a step of ours");
+            self.members[owner].push(&step, &mut self.found);
+            let derived: Vec<Step> = self.members[owner].take_derived().collect();
+            for step in &derived {
+                self.write(step);
+            }
+            self.read[partition] += 1;
+        }
+    }
+
+    /// The owner goes on at what is committed, with what comes before in its windows.
+    fn begin(&mut self, partition: usize) {
+        self.read[partition] = self.committed[partition];
+        let owner = self.owners[partition];
+        for value in &self.topic[partition][..self.committed[partition]] {
+            let step = self.codec.unpack(value).expect("a step of ours");
+            self.members[owner].push(&step, &mut Vec::new());
+            self.members[owner].take_derived().for_each(drop);
+        }
+    }
+
+    fn happens(&mut self, happening: Happening) {
+        match happening {
+            Happening::Read { partition, records } => self.read(partition, records),
+            Happening::Commit { partition } => self.committed[partition] = self.read[partition],
+            Happening::Move { partition, to } => {
+                self.owners[partition] = to;
+                self.begin(partition);
+            }
+            Happening::Kill { member } => {
+                self.members[member] = self.correlator();
+                let its = (0..PARTITIONS).filter(|partition| self.owners[*partition] == member);
+                its.collect::<Vec<_>>().into_iter().for_each(|partition| self.begin(partition));
+            }
+        }
+    }
+
+    /// Reads until nothing is left, and yields what was found, each once.
+    fn finish(mut self) -> Vec<Uuid> {
+        while (0..PARTITIONS).any(|at| self.read[at] < self.topic[at].len()) {
+            (0..PARTITIONS).for_each(|partition| self.read(partition, 7));
+        }
+        let mut ids = ids(&self.found);
+        ids.dedup();
+        ids
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_the_members_all_is_found(
+        (matches, happenings) in (prop::collection::vec(a_match(90), 0..60), prop::collection::vec(happening(), 0..40)),
+    ) {
+        let rules = growing();
+        let mut fleet = Fleet::new(rules.clone());
+        let mut left = happenings.into_iter();
+        for steps in steps(&rules, &matches).chunks(5) {
+            for step in steps {
+                fleet.write(step);
+            }
+            left.next().into_iter().for_each(|happening| fleet.happens(happening));
+        }
+        left.for_each(|happening| fleet.happens(happening));
+        prop_assert_eq!(fleet.finish(), model(&rules, &matches));
+    }
+
+    #[test]
+    fn any_record_is_harmless(value: Vec<u8>) {
+        prop_assert_eq!(codec(&growing()).unpack(&value), Err(Stray::Damaged));
+        prop_assert_eq!(time_of(&value), None);
+    }
+}
+
+#[test]
+fn there_are_chains_among_the_rules() {
+    let rules = growing();
+    let chained = |rule: &&Rule| rule.members.iter().any(|m| matches!(m.source, Source::Correlation(_)));
+    assert!(rules.len() > 10 && rules.iter().filter(chained).count() >= 4, "{}", rules.len());
+}
+
+#[test]
+fn members_whose_rules_stand_in_another_order_understand_one_another() {
+    let rules: Vec<Rule> = growing().into_iter().take(4).collect();
+    let mut turned = rules.clone();
+    turned.reverse();
+    for step in steps(&rules, &[Match { detector: 0, at: 5, request: 1, actor: 2, target: 3 }]) {
+        let record = codec(&rules).pack(&step).unwrap();
+        assert_eq!(time_of(&record.value), Some(step.time));
+        let there = codec(&turned).unpack(&record.value).unwrap();
+        assert_ne!(there, step, "the rule has another number there");
+        assert_eq!(codec(&turned).pack(&there), Some(record));
+    }
+}
+
+#[test]
+fn steps_of_another_logic_are_not_taken() {
+    let mut rules = growing();
+    let step = &steps(&rules, &[Match { detector: 0, at: 5, request: 1, actor: 2, target: 3 }])[0];
+    let record = codec(&rules).pack(step).unwrap();
+    rules[0].logic_hash = [2; 32];
+    assert_eq!(codec(&rules).unpack(&record.value), Err(Stray::Unknown("test/burst".to_owned())));
+    for cut in 0..record.value.len() {
+        assert_eq!(codec(&growing()).unpack(&record.value[..cut]), Err(Stray::Damaged), "{cut}");
+    }
+}
+
+#[test]
+fn keys_and_records_hold_nothing_that_is_hidden() {
+    let rules = growing();
+    let builder = StepBuilder::new(&rules, 0, 0);
+    let place = Place { input: "audit.log", offset: 1, length: 1, sha256: [0; 32], audit_id: None };
+    let build =
+        |value: &str| builder.build(0, &[1; 16], &place, |_| Value::Text(value.to_owned().into())).unwrap();
+    let hidden = build(&builder.veiled(0, "jane@example.com", "[redacted]"));
+    let record = codec(&rules).pack(&hidden).unwrap();
+    for bytes in [&record.key, &record.value] {
+        assert!(memchr::memmem::find(bytes, b"jane").is_none());
+    }
+    let open = build("jane@example.com");
+    let group = |step: &Step| step::Packed::read(&step.bytes).unwrap().group.to_vec();
+    assert_eq!(report::uuid(&rules[0], &group(&hidden), 7), report::uuid(&rules[0], &group(&open), 7));
+}
