@@ -47,8 +47,8 @@ mod fleet;
 const COMMIT: Duration = Duration::from_secs(5);
 /// Or after so many records.
 const COMMIT_RECORDS: u64 = 50_000;
-/// What is judged before it is made durable.
-const GATHER: usize = 1 << 20;
+/// What is judged before it is made durable: of what waits, so that a backlog takes few syncs, and what comes now takes no delay.
+const GATHER: usize = 4 << 20;
 /// The memory of the correlations' windows.
 const WINDOWS: usize = 24 << 20;
 /// The same where the events of a fleet are counted.

@@ -81,14 +81,20 @@ impl Stream {
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
-        let line = memchr(b'\n', bytes).is_none_or(|newline| newline + 1 == bytes.len());
-        let chunk = Chunk { stream: &message.stream, offset: message.offset, bytes, last: true };
-        if line && self.lines(worker, chunk, 0..bytes.len(), out, died) == bytes.len() {
-            return;
+        let Message { stream, offset, .. } = message;
+        let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
+        match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
+            Ok(true) => {}
+            Ok(false) => {
+                out.truncate(emitted);
+                let stream = message.inner();
+                self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
+            }
+            Err(_) => {
+                out.truncate(emitted);
+                died.push(Died { input: stream.to_string(), offset: *offset, length: bytes.len() as u64 });
+            }
         }
-        self.framer = None;
-        let stream = message.inner();
-        self.chunk(worker, Chunk { stream: &stream, offset: 0, ..chunk }, out, died);
     }
 
     fn chunk(

@@ -174,6 +174,23 @@ impl<'e> Worker<'e> {
         open
     }
 
+    /// Judges what stands by itself and is usually one line. False if it is more, or a value does not end in it: then it is to
+    /// be judged as a stream is.
+    pub fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
+        let mut marks = std::mem::take(&mut self.marks);
+        let (end, health) = marks.mark_line(bytes, 0);
+        let alone = end + 1 >= bytes.len();
+        let mut leaves = None;
+        if alone {
+            self.digests.forget();
+            let Origin { input, offset } = origin;
+            let place = Place { input, offset, length: end as u64, bytes: &bytes[..end] };
+            leaves = self.document(&marks, health, place, None, Via::ITSELF, out);
+        }
+        self.marks = marks;
+        alone && leaves.is_none()
+    }
+
     /// Judges one record of an input that was framed.
     ///
     /// A writer that was stopped in the middle of a line leaves a torn record with the next one behind it on the same line:

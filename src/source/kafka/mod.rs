@@ -43,8 +43,8 @@ mod group;
 #[cfg(test)]
 mod tests;
 
-/// Messages are handed over in batches of about this many bytes.
-const BATCH: usize = 1 << 20;
+/// Messages are handed over in batches of about this many bytes, which a core's cache holds.
+const BATCH: usize = 256 << 10;
 /// One message, unpacked, is at most so large: what one event may be.
 const LARGEST: u64 = 16 << 20;
 /// How long to wait for messages at once.
@@ -230,7 +230,9 @@ impl Config {
             ("isolation.level", "read_committed"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("max.poll.interval.ms", "300000"),
-            ("queued.max.messages.kbytes", "16384"),
+            ("queued.max.messages.kbytes", "8192"),
+            // By default a broker may answer with 50 MB at once.
+            ("fetch.max.bytes", "8388608"),
             // A full queue is looked at again this soon; by default fetching rests for a second.
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.message.max.bytes", "4194304"),
@@ -326,9 +328,11 @@ impl std::convert::From<Stopped> for End {
 /// Messages of a partition that are being gathered.
 struct Gathered {
     stream: Arc<str>,
+    /// Topic and partition. None if the partition has only been given to us.
+    of: Option<(String, i32)>,
     bytes: Vec<u8>,
     messages: Vec<Message>,
-    /// The offset that follows. None if the partition has only been given to us.
+    /// The offset that follows.
     next: Option<i64>,
 }
 
@@ -400,7 +404,7 @@ impl Member {
         }
         self.tell()?;
         for stream in self.consumer.context().take_given() {
-            self.gathered.push_back(Gathered::new(stream, None));
+            self.gathered.push_back(Gathered::new(stream));
         }
         self.offer()?;
         if self.held.is_none() {
@@ -453,7 +457,7 @@ impl Member {
 
     /// What has been gathered of a partition becomes a batch.
     fn hand_over(&mut self) {
-        let Some(Gathered { stream, bytes, messages, next }) = self.gathered.pop_front() else { return };
+        let Some(Gathered { stream, bytes, messages, next, .. }) = self.gathered.pop_front() else { return };
         let (reply, handled) = oneshot::channel();
         let batch = Batch {
             input: Arc::clone(&self.input),
@@ -526,20 +530,20 @@ impl Member {
 
 /// Where messages of a partition are gathered.
 fn gather<'g>(all: &'g mut VecDeque<Gathered>, topic: &str, partition: i32) -> &'g mut Gathered {
-    let of = |gathered: &Gathered| {
-        let name = gathered.stream.strip_prefix(topic).and_then(|rest| rest.strip_prefix('/'));
-        gathered.next.is_some() && name.and_then(|number| number.parse().ok()) == Some(partition)
-    };
+    let of = |gathered: &Gathered| gathered.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic);
     let at = all.iter().rposition(of).unwrap_or_else(|| {
-        all.push_back(Gathered::new(stream(topic, partition).into(), None));
+        let of = Some((topic.to_owned(), partition));
+        // With room for the message that fills it up.
+        let bytes = Vec::with_capacity(BATCH + BATCH / 4);
+        all.push_back(Gathered { of, bytes, ..Gathered::new(stream(topic, partition).into()) });
         all.len() - 1
     });
     &mut all[at]
 }
 
 impl Gathered {
-    fn new(stream: Arc<str>, next: Option<i64>) -> Gathered {
-        Gathered { stream, bytes: Vec::new(), messages: Vec::new(), next }
+    fn new(stream: Arc<str>) -> Gathered {
+        Gathered { stream, of: None, bytes: Vec::new(), messages: Vec::new(), next: None }
     }
 
     /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.

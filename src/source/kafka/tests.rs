@@ -64,7 +64,7 @@ fn packed_payloads_are_unpacked_and_bombs_are_not() {
         packed.finish().unwrap()
     };
     let check = |payload: &[u8], expected: &[u8]| {
-        let mut gathered = Gathered { bytes: b"before".to_vec(), ..Gathered::new("t/0".into(), None) };
+        let mut gathered = Gathered { bytes: b"before".to_vec(), ..Gathered::new("t/0".into()) };
         gathered.unpack(payload);
         assert_eq!(gathered.bytes, [b"before", expected].concat());
     };
