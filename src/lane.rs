@@ -3,6 +3,8 @@
 //! Guarantees:
 //!
 //! - A batch's alerts, its steps and its input's position are appended to the log together; only then is it acknowledged.
+//! - Without a state directory, a batch from a topic is acknowledged once every output has what it caused: the topic keeps it
+//!   until then.
 //! - While the log cannot be written, or the spool of an output is full, nothing is acknowledged and nothing more is read:
 //!   the channel from the sources fills up, and they wait.
 //! - An alert that the log has had lately is not appended again: input that comes twice causes no second alert.
@@ -11,7 +13,7 @@
 //! Stop is a value: the sources are told to stop, their ends of the channel close, and the lane has ended when it has handled
 //! what they left. Completion is the closed channel.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +55,10 @@ const GATHER: usize = 4 << 20;
 const WINDOWS: usize = 24 << 20;
 /// The same where the events of a fleet are counted.
 const WIDE_WINDOWS: usize = 128 << 20;
+/// How many batches may wait until outputs have what they caused.
+const MOST_OWED: usize = 10_000;
+/// How often it is looked whether they have.
+const OWED: Duration = Duration::from_millis(20);
 /// How many records that are no events go to the dead letters from one batch; the rest is only counted.
 const DEAD_LETTERS: usize = 1_000;
 /// The first pause before another try to write the log.
@@ -113,6 +119,8 @@ pub(crate) struct Parts {
     pub(crate) stop: watch::Receiver<bool>,
     /// Where it all goes.
     pub(crate) log: Log,
+    /// It outlives the process.
+    pub(crate) durable: bool,
     /// Where bad records go.
     pub(crate) dead: Arc<Dead>,
     /// How far the outputs are.
@@ -173,6 +181,8 @@ pub(crate) struct Lane {
     positioned: Vec<Arc<str>>,
     /// Something could not be made durable before the time to end had come: nothing may be acknowledged any more.
     given_up: bool,
+    /// Batches that are acknowledged once every output has what they caused: the number of their record, and their replies.
+    owed: VecDeque<(u64, Vec<Reply>)>,
     /// When what was raised last, and how often it happened since.
     raised: HashMap<(&'static str, String), (Instant, u64)>,
     /// What the correlator has gone through, as it was told last.
@@ -185,6 +195,9 @@ pub(crate) struct Lane {
     in_place: bool,
 }
 
+/// How a batch was handled, and who waits for it.
+type Reply = (oneshot::Sender<Handled>, Handled);
+
 /// What a gathered stretch of input came to.
 #[derive(Default)]
 struct Yield {
@@ -192,7 +205,9 @@ struct Yield {
     /// Steps that others take.
     matches: Vec<Match>,
     record: Record,
-    replies: Vec<(oneshot::Sender<Handled>, Handled)>,
+    replies: Vec<Reply>,
+    /// Those of topics, which can be read again for as long as they are not acknowledged.
+    patient: Vec<Reply>,
     rejected: Vec<Rejected>,
     /// The room that the bytes take until what they caused is durable.
     rooms: Vec<OwnedSemaphorePermit>,
@@ -234,6 +249,7 @@ impl Lane {
             known,
             positioned,
             given_up: false,
+            owed: VecDeque::new(),
             raised: HashMap::new(),
             stats: Stats::default(),
             pulses: HashMap::new(),
@@ -344,6 +360,10 @@ impl Lane {
                         self.given_up = true; // a source does not end
                         continue;
                     }
+                    () = tokio::time::sleep(OWED), if !self.owed.is_empty() => {
+                        self.settle(usize::MAX).await;
+                        continue;
+                    }
                     _ = tick.tick() => {
                         self.tick(judging, correlator).await;
                         continue;
@@ -396,9 +416,12 @@ impl Lane {
         let due = new || self.since >= COMMIT_RECORDS || self.committed.elapsed() >= COMMIT;
         if self.append(&mut done.record, if due { Why::Due } else { Why::Found }).await {
             self.parts.telemetry.processed(began.elapsed());
-            for (reply, handled) in done.replies {
-                // A client that has gone sends it again, and it is known then.
-                let _ = reply.send(handled);
+            answer(done.replies);
+            if self.parts.durable {
+                answer(done.patient);
+            } else if !done.patient.is_empty() {
+                self.owed.push_back((self.parts.log.tail().seq(), done.patient));
+                self.settle(MOST_OWED).await;
             }
         }
         next
@@ -424,7 +447,32 @@ impl Lane {
         }
         done.rooms.extend(batch.room.take());
         if let Some(reply) = batch.reply.take() {
-            done.replies.push((reply, handled));
+            let patient = batch.messages.is_some();
+            let replies = if patient { &mut done.patient } else { &mut done.replies };
+            replies.push((reply, handled));
+        }
+    }
+
+    /// Acknowledges what all outputs have, until no more than so many are owed that.
+    async fn settle(&mut self, most: usize) {
+        let mut stop = self.parts.stop.clone();
+        loop {
+            let passed = self.parts.spools.passed().unwrap_or(u64::MAX);
+            while let Some((_, replies)) = self.owed.pop_front_if(|(seq, _)| *seq <= passed) {
+                answer(replies);
+            }
+            if self.owed.len() <= most {
+                return;
+            }
+            self.parts.heartbeat.touch();
+            self.parts.telemetry.backpressure(OWED);
+            tokio::select! {
+                () = stopped(&mut stop) => {
+                    self.given_up = true;
+                    return;
+                }
+                () = tokio::time::sleep(OWED) => {}
+            }
         }
     }
 
@@ -840,7 +888,9 @@ impl Lane {
                 self.keep(judging, found, &mut record);
             }
         }
-        self.append(&mut record, Why::Due).await;
+        if self.append(&mut record, Why::Due).await {
+            self.settle(0).await;
+        }
     }
 }
 
@@ -855,6 +905,13 @@ fn forgotten(before: u64, now: u64) -> Option<Raised> {
         ),
         identity: text::now().to_string(),
     })
+}
+
+fn answer(replies: Vec<Reply>) {
+    for (reply, handled) in replies {
+        // A client that has gone sends it again, and it is known then.
+        let _ = reply.send(handled);
+    }
 }
 
 /// Waits for the word that no more time is to be spent.

@@ -210,8 +210,7 @@ impl Run {
         let mut all = Outputs::new(shared, spools.clone());
         all.replace(outputs).await;
         say(&live, &judging, &kept, server.address);
-        let Kept { log, state, dead, durable, .. } = kept;
-        let State { positions, recent, damage, .. } = state;
+        let Kept { log, state: State { positions, recent, damage, .. }, dead, durable, .. } = kept;
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
         let purpose = purpose(live.role, &judging.engine);
@@ -222,6 +221,7 @@ impl Run {
             orders: heard,
             stop: giving_up,
             log,
+            durable,
             dead,
             spools,
             recent: recent.into_iter().collect::<Recent>(),
