@@ -336,6 +336,30 @@ fn an_output_that_takes_nothing_delays_no_commit() {
 }
 
 #[test]
+fn without_a_state_directory_the_topic_keeps_what_no_output_has() {
+    let (mut house, mut cluster, topic, mut events) = house("kafka-stateless");
+    house.state = "/proc/there-is-no-place-here".into();
+    house.receiver.set(crate::receiver::Mode::Refuse);
+    let lapwing = house.start();
+    cluster.feed(&house, &topic, &events.take(300));
+    until("an output is tried", || lapwing.metric("lapwing_output_failed_total") > 0.0);
+    thread::sleep(Duration::from_secs(1)); // five commits
+    let kept = |number| {
+        let (_, high, committed) = cluster.offsets(&topic, &topic, number);
+        committed.unwrap_or(0) < high
+    };
+    assert!((0..PARTITIONS).any(kept), "everything is committed, and no output has anything");
+    house.kill(lapwing);
+    house.receiver.set(crate::receiver::Mode::Accept);
+    let lapwing = house.start();
+    let expected = house.singles();
+    house.all_come(&expected);
+    let stopping = lapwing.stop();
+    house.judge_singles(&expected, 0, stopping);
+    all_is_committed(&cluster, &topic);
+}
+
+#[test]
 fn alerts_come_to_a_topic_by_detector_and_actor() {
     let (mut house, mut cluster, topic, mut events) = house("kafka-alerts");
     let alerts = cluster.topic("alerts");
