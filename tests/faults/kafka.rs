@@ -1,149 +1,23 @@
 //! Events from topics, alerts to topics: members that are killed, stopped and suspended, brokers that go away, messages that
 //! are deleted before they are read.
-//!
-//! By default against librdkafka's mock cluster, which needs nothing. With `LAPWING_TEST_KAFKA=host:port` against a real one,
-//! such as `tests/kafka/broker.sh start` runs.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::client;
+use crate::cluster::{Cluster, PARTITIONS, remember};
 use crate::events::Events;
 use crate::house::House;
 use crate::oracle::{self, Alerts};
-use crate::process::{PATIENCE, scaled, soon, until};
-
-/// Partitions of every topic here.
-const PARTITIONS: i32 = 3;
-/// Longest wait for an answer of the broker.
-const ASK: Duration = Duration::from_secs(10);
-
-/// A cluster.
-struct Cluster {
-    servers: String,
-    mock: Option<MockCluster<'static, DefaultProducerContext>>,
-    producer: BaseProducer,
-    rng: fastrand::Rng,
-}
-
-impl Cluster {
-    fn new(seed: u64) -> Cluster {
-        let real = std::env::var("LAPWING_TEST_KAFKA").ok();
-        let mock = real.is_none().then(|| MockCluster::new(1).unwrap());
-        let servers = real.unwrap_or_else(|| mock.as_ref().unwrap().bootstrap_servers());
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &servers)
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create()
-            .unwrap();
-        Cluster { servers, mock, producer, rng: fastrand::Rng::with_seed(seed) }
-    }
-
-    fn is_real(&self) -> bool {
-        self.mock.is_none()
-    }
-
-    fn client(&self, group: &str) -> BaseConsumer {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap()
-    }
-
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.servers).create().unwrap()
-    }
-
-    /// A new topic with a name of its own.
-    fn topic(&self, name: &str) -> String {
-        let topic = format!("{name}-{:08x}", fastrand::u32(..));
-        match &self.mock {
-            Some(mock) => mock.create_topic(&topic, PARTITIONS, 1).unwrap(),
-            None => {
-                let new = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(-1));
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let made = runtime.block_on(self.admin().create_topics([&new], &AdminOptions::new()));
-                made.unwrap().remove(0).unwrap();
-            }
-        }
-        topic
-    }
-
-    fn send(&mut self, topic: &str, partition: Option<i32>, payload: Option<&[u8]>) {
-        let partition = partition.unwrap_or_else(|| self.rng.i32(0..PARTITIONS));
-        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
-        record.payload = payload;
-        while let Err((error, again)) = self.producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull));
-            self.producer.poll(Duration::from_millis(10));
-            record = again;
-        }
-    }
-
-    /// Sends events, an event a message, and keeps them for the oracle.
-    fn feed(&mut self, house: &House, topic: &str, events: &[String]) {
-        remember(house, events);
-        for event in events {
-            self.send(topic, None, Some(event.trim_end().as_bytes()));
-        }
-        self.producer.flush(ASK).unwrap();
-    }
-
-    /// First and last offsets of a partition, and what the group has committed.
-    fn offsets(&self, group: &str, topic: &str, partition: i32) -> (i64, i64, Option<i64>) {
-        let client = self.client(group);
-        let (low, high) = client.fetch_watermarks(topic, partition, ASK).unwrap();
-        let mut wanted = TopicPartitionList::new();
-        wanted.add_partition(topic, partition);
-        let committed = client.committed_offsets(wanted, ASK).unwrap();
-        let committed = match committed.elements()[0].offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        (low, high, committed)
-    }
-
-    /// Everything in a topic.
-    fn read(&self, topic: &str, expected: usize) -> Vec<rdkafka::message::OwnedMessage> {
-        let client = self.client("reader");
-        let mut all = TopicPartitionList::new();
-        all.add_partition_range(topic, 0, PARTITIONS - 1);
-        all.set_all_offsets(Offset::Beginning).unwrap();
-        client.assign(&all).unwrap();
-        let mut messages = Vec::new();
-        soon(PATIENCE, || {
-            while let Some(message) = client.poll(Duration::from_millis(100)) {
-                messages.push(message.unwrap().detach());
-            }
-            messages.len() >= expected
-        });
-        messages
-    }
-}
-
-/// Keeps events for the oracle.
-fn remember(house: &House, events: &[String]) {
-    let clean = house.path().join("clean.jsonl");
-    let mut file = OpenOptions::new().create(true).append(true).open(clean).unwrap();
-    file.write_all(events.concat().as_bytes()).unwrap();
-}
+use crate::process::{scaled, until};
 
 /// A house that reads a topic, and the topic.
 fn house(name: &'static str) -> (House, Cluster, String, Events) {
@@ -236,7 +110,7 @@ fn whatever_a_message_holds_the_others_are_judged() {
         };
         cluster.send(&topic, None, Some(&payload));
     }
-    cluster.producer.flush(ASK).unwrap();
+    cluster.flush();
     let expected = house.expected();
     house.all_come(&expected);
     until("null messages are counted", || lapwing.metric("lapwing_kafka_null_messages_total") as u64 == 50);
@@ -264,28 +138,11 @@ fn what_was_deleted_before_it_was_read_is_told_exactly() {
     let committed: Vec<i64> =
         (0..PARTITIONS).map(|n| cluster.offsets(&topic, &topic, n).2.unwrap_or(0)).collect();
     let lost = events.take(600);
-    if cluster.is_real() {
-        for event in &lost {
-            cluster.send(&topic, None, Some(event.trim_end().as_bytes()));
-        }
-        cluster.producer.flush(ASK).unwrap();
-        let mut until = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            let high = cluster.offsets(&topic, &topic, partition).1;
-            until.add_partition_offset(&topic, partition, Offset::Offset(high)).unwrap();
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let deleted = runtime.block_on(cluster.admin().delete_records(&until, &AdminOptions::new()));
-        deleted.unwrap();
-    } else {
-        // The mock cluster keeps 5 MiB of a partition.
-        let large = "x".repeat(60_000);
-        for nth in 0..400 {
-            let line = format!("{{\"number\": {nth}, \"large\": \"{large}\"}}");
-            cluster.send(&topic, Some(nth % PARTITIONS), Some(line.as_bytes()));
-        }
-        cluster.producer.flush(ASK).unwrap();
+    for event in &lost {
+        cluster.send(&topic, None, Some(event.trim_end().as_bytes()));
     }
+    cluster.flush();
+    cluster.delete_all(&topic);
     let gap: i64 = (0..PARTITIONS)
         .map(|number| (cluster.offsets(&topic, &topic, number).0 - committed[number as usize]).max(0))
         .sum();
@@ -325,12 +182,7 @@ fn an_output_that_takes_nothing_delays_no_commit() {
     house.receiver.set(crate::receiver::Mode::Refuse);
     let lapwing = house.start();
     cluster.feed(&house, &topic, &events.take(300));
-    until("what waits in the log is committed", || {
-        (0..PARTITIONS).all(|number| {
-            let (_, high, committed) = cluster.offsets(&topic, &topic, number);
-            committed == Some(high)
-        })
-    });
+    until("what waits in the log is committed", || cluster.is_read(&topic, &topic));
     house.receiver.set(crate::receiver::Mode::Accept);
     house.finish(lapwing, 0);
 }
