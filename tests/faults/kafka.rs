@@ -228,3 +228,69 @@ fn alerts_come_to_a_topic_by_detector_and_actor() {
     assert!(missing.is_empty() && came.len() == expected.len(), "{missing:?}");
     house.judge(&expected, 0, stopping);
 }
+
+/// Alerts that fit come as they are, though many of them together would not; those that are too large come with short texts,
+/// and those of which even that is too large are dead letters.
+#[test]
+fn alerts_that_are_too_large_for_the_topic() {
+    const MOST: usize = 4_000;
+    let mut house = House::new("kafka-large");
+    let why = "the mock cluster takes messages of any size";
+    let Some(mut cluster) = Cluster::real(house.seed, why) else { return };
+    let (topic, alerts) = (cluster.topic("kafka-large"), format!("small-{:08x}", fastrand::u32(..)));
+    cluster.make(&alerts, &[("max.message.bytes", &MOST.to_string())]);
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    house.config += &format!(
+        "outputs:\n- {{type: kafka, bootstrap_servers: \"{}\", topic: {alerts}, compression: none}}\n",
+        cluster.servers
+    );
+    let mut events = Events::new(house.seed, 300);
+    let mut lines = events.take(600);
+    for (nth, line) in lines.iter_mut().enumerate().filter(|(nth, _)| nth % 3 == 0) {
+        let long = "x".repeat(if nth % 2 == 0 { 1_500 } else { 30_000 });
+        // Longer names than Kubernetes allows, and longer clients than anybody has.
+        *line = line.replace("@example.com", &format!("{long}@example.com"));
+        *line = line.replace("kubectl/", &format!("kubectl/{long}"));
+    }
+    cluster.feed(&house, &topic, &lines);
+    let lapwing = house.start();
+    let expected = house.expected();
+    house.all_come(&expected);
+    until("all are in the topic or dead letters", || {
+        let (read, letters) = (cluster.read(&alerts, 0).len(), letters(&house).len());
+        read + letters >= expected.len()
+    });
+    let mut came = Alerts::new();
+    for message in cluster.read(&alerts, 0) {
+        let alert: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        came.insert(alert["uuid"].as_str().unwrap().to_owned(), alert);
+    }
+    let dead: Alerts = letters(&house)
+        .into_iter()
+        .map(|letter| (letter["alert"]["uuid"].as_str().unwrap().to_owned(), letter["alert"].clone()))
+        .collect();
+    let (mut whole, mut short) = (0, 0);
+    for taken in house.receiver.taken() {
+        let size = taken.alert.to_string().len();
+        let as_it_is = came.get(&taken.uuid) == Some(&taken.alert);
+        if size + 500 < MOST {
+            assert!(as_it_is, "{size} bytes are not too large");
+        }
+        let there = (came.contains_key(&taken.uuid), dead.contains_key(&taken.uuid));
+        assert!(there == (true, false) || there == (false, true), "it is in one place: {there:?}");
+        whole += u32::from(as_it_is);
+        short += u32::from(there.0 && !as_it_is);
+    }
+    assert!(whole > 20 && short > 0, "{whole} came as they are, {short} with short texts");
+    for (key, value) in [("whole", whole), ("shortened", short), ("dead_letters", dead.len() as u32)] {
+        house.figures.insert(key.to_owned(), value.into());
+    }
+    house.finish(lapwing, 0);
+}
+
+/// The dead letters of the program.
+fn letters(house: &House) -> Vec<Value> {
+    let file = std::fs::read_to_string(house.state.join("dead-letters.ndjson")).unwrap_or_default();
+    file.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
