@@ -89,7 +89,7 @@ pub(crate) enum Order {
 pub(crate) struct Raised {
     /// `integrity/<what>`.
     pub(crate) detector: &'static str,
-    /// The input or output.
+    /// The input or a part of it, or the output.
     pub(crate) of: String,
     /// One sentence.
     pub(crate) message: String,
@@ -819,6 +819,7 @@ impl Lane {
             let minutes = pulse.silence(now)?.as_secs() / 60;
             Some(Notice {
                 input: Arc::clone(input),
+                part: None,
                 what: What::Silent,
                 message: format!(
                     "nothing has come of {input} for {minutes} minutes, much longer than ever before; the last event is of {}",
@@ -834,7 +835,7 @@ impl Lane {
         self.parts.telemetry.notice(notice);
         let raised = Raised {
             detector: notice.what.detector(),
-            of: notice.input.to_string(),
+            of: notice.part.clone().unwrap_or_else(|| notice.input.to_string()),
             message: notice.message.clone(),
             identity: match notice.what {
                 // It may happen again, and is the same only as long as it lasts.

@@ -9,10 +9,14 @@
 
 #[path = "faults/client.rs"]
 mod client;
+#[path = "faults/cluster.rs"]
+mod cluster;
 #[path = "faults/disk.rs"]
 mod disk;
 #[path = "faults/events.rs"]
 mod events;
+#[path = "faults/fleet.rs"]
+mod fleet;
 #[path = "faults/house.rs"]
 mod house;
 #[path = "faults/intake.rs"]

@@ -119,6 +119,8 @@ pub(crate) struct Handled {
 pub(crate) struct Notice {
     /// The input's name.
     pub(crate) input: Arc<str>,
+    /// The part of the input that it happened to, if parts are told apart: a partition.
+    pub(crate) part: Option<String>,
     /// What happened.
     pub(crate) what: What,
     /// One sentence for a person: which file, from when to when, how many bytes.

@@ -165,7 +165,7 @@ impl Reader {
         let input = Arc::clone(&self.input);
         let message = format!("standard input broke off after byte {}: {error}", self.offset);
         let identity = format!("broken:{}", self.offset);
-        self.outlet.notify(Notice { input, what: What::Unreadable, message, identity })
+        self.outlet.notify(Notice { input, part: None, what: What::Unreadable, message, identity })
     }
 }
 

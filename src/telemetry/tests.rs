@@ -53,7 +53,7 @@ fn everything() -> Arc<Telemetry> {
 }
 
 fn notice(what: What) -> Notice {
-    Notice { input: "audit".into(), what, message: "1 to 2".to_owned(), identity: "x".to_owned() }
+    Notice { input: "audit".into(), part: None, what, message: "1 to 2".to_owned(), identity: "x".to_owned() }
 }
 
 /// The metrics at second 1,060.

@@ -22,6 +22,8 @@ pub(crate) struct Events {
     later: BTreeMap<(i64, u64), Request>,
     /// How many requests in a thousand must be found, about.
     alerting: u32,
+    /// How many people there are.
+    people: u32,
 }
 
 /// What of a request matters here.
@@ -47,7 +49,18 @@ const KUBECTL: &str = "kubectl/v1.34.1 (linux/amd64) kubernetes/93248f9";
 impl Events {
     /// The events of a seed, of which about so many in a thousand must be found.
     pub(crate) fn new(seed: u64, alerting: u32) -> Events {
-        Events { rng: fastrand::Rng::with_seed(seed), now: BEGIN, later: BTreeMap::new(), alerting }
+        Events {
+            rng: fastrand::Rng::with_seed(seed),
+            now: BEGIN,
+            later: BTreeMap::new(),
+            alerting,
+            people: 100_000,
+        }
+    }
+
+    /// The same, of so few people that much of what they do belongs together.
+    pub(crate) fn of_few(seed: u64, alerting: u32, people: u32) -> Events {
+        Events { people, ..Events::new(seed, alerting) }
     }
 
     /// The clock of the API server jumps.
@@ -133,7 +146,7 @@ impl Events {
     }
 
     fn finding(&mut self) -> Request {
-        let who = format!("user-{}@example.com", self.rng.u32(0..100_000));
+        let who = format!("user-{}@example.com", self.rng.u32(0..self.people));
         match self.rng.u8(0..12) {
             0..3 => admin(&who, self.rng.u32(..)),
             3..5 => Request {

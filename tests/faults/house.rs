@@ -24,6 +24,8 @@ pub(crate) struct House {
     directory: tempfile::TempDir,
     /// Added to the configuration.
     pub(crate) config: String,
+    /// What the configuration says of detectors, to the program and to the replay.
+    pub(crate) judging: String,
     /// Where state is kept.
     pub(crate) state: PathBuf,
     /// What the program follows; nothing if it only listens.
@@ -55,6 +57,7 @@ impl House {
             seed,
             receiver: Receiver::new(seed),
             config: String::new(),
+            judging: String::new(),
             state: directory.path().join("state"),
             file: Some(directory.path().join("audit.log")),
             from: "start",
@@ -82,7 +85,7 @@ impl House {
     pub(crate) fn write_config(&self, server: SocketAddr) {
         std::fs::write(
             self.path().join("lapwing.yaml"),
-            format!("server: {{listen: \"{server}\"}}\n{}", self.config),
+            format!("server: {{listen: \"{server}\"}}\n{}{}", self.judging, self.config),
         )
         .unwrap();
     }
@@ -134,7 +137,14 @@ impl House {
 
     /// What a clean replay of all that was written finds.
     pub(crate) fn expected(&self) -> Alerts {
-        oracle::replay(&self.path().join("clean.jsonl"), None)
+        self.found_in(&self.path().join("clean.jsonl"))
+    }
+
+    /// What a clean replay of these events finds.
+    pub(crate) fn found_in(&self, events: &Path) -> Alerts {
+        let config = self.path().join("replay.yaml");
+        std::fs::write(&config, &self.judging).unwrap();
+        oracle::replay(events, &config)
     }
 
     /// As [`House::expected`], but without what needs several events: some may be gone.

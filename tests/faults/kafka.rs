@@ -1,149 +1,23 @@
 //! Events from topics, alerts to topics: members that are killed, stopped and suspended, brokers that go away, messages that
 //! are deleted before they are read.
-//!
-//! By default against librdkafka's mock cluster, which needs nothing. With `LAPWING_TEST_KAFKA=host:port` against a real one,
-//! such as `tests/kafka/broker.sh start` runs.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::Message as _;
 use rdkafka::message::Headers as _;
-use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::client;
+use crate::cluster::{Cluster, PARTITIONS, remember};
 use crate::events::Events;
 use crate::house::House;
 use crate::oracle::{self, Alerts};
-use crate::process::{PATIENCE, scaled, soon, until};
-
-/// Partitions of every topic here.
-const PARTITIONS: i32 = 3;
-/// Longest wait for an answer of the broker.
-const ASK: Duration = Duration::from_secs(10);
-
-/// A cluster.
-struct Cluster {
-    servers: String,
-    mock: Option<MockCluster<'static, DefaultProducerContext>>,
-    producer: BaseProducer,
-    rng: fastrand::Rng,
-}
-
-impl Cluster {
-    fn new(seed: u64) -> Cluster {
-        let real = std::env::var("LAPWING_TEST_KAFKA").ok();
-        let mock = real.is_none().then(|| MockCluster::new(1).unwrap());
-        let servers = real.unwrap_or_else(|| mock.as_ref().unwrap().bootstrap_servers());
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &servers)
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create()
-            .unwrap();
-        Cluster { servers, mock, producer, rng: fastrand::Rng::with_seed(seed) }
-    }
-
-    fn is_real(&self) -> bool {
-        self.mock.is_none()
-    }
-
-    fn client(&self, group: &str) -> BaseConsumer {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap()
-    }
-
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new().set("bootstrap.servers", &self.servers).create().unwrap()
-    }
-
-    /// A new topic with a name of its own.
-    fn topic(&self, name: &str) -> String {
-        let topic = format!("{name}-{:08x}", fastrand::u32(..));
-        match &self.mock {
-            Some(mock) => mock.create_topic(&topic, PARTITIONS, 1).unwrap(),
-            None => {
-                let new = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(-1));
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let made = runtime.block_on(self.admin().create_topics([&new], &AdminOptions::new()));
-                made.unwrap().remove(0).unwrap();
-            }
-        }
-        topic
-    }
-
-    fn send(&mut self, topic: &str, partition: Option<i32>, payload: Option<&[u8]>) {
-        let partition = partition.unwrap_or_else(|| self.rng.i32(0..PARTITIONS));
-        let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
-        record.payload = payload;
-        while let Err((error, again)) = self.producer.send(record) {
-            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull));
-            self.producer.poll(Duration::from_millis(10));
-            record = again;
-        }
-    }
-
-    /// Sends events, an event a message, and keeps them for the oracle.
-    fn feed(&mut self, house: &House, topic: &str, events: &[String]) {
-        remember(house, events);
-        for event in events {
-            self.send(topic, None, Some(event.trim_end().as_bytes()));
-        }
-        self.producer.flush(ASK).unwrap();
-    }
-
-    /// First and last offsets of a partition, and what the group has committed.
-    fn offsets(&self, group: &str, topic: &str, partition: i32) -> (i64, i64, Option<i64>) {
-        let client = self.client(group);
-        let (low, high) = client.fetch_watermarks(topic, partition, ASK).unwrap();
-        let mut wanted = TopicPartitionList::new();
-        wanted.add_partition(topic, partition);
-        let committed = client.committed_offsets(wanted, ASK).unwrap();
-        let committed = match committed.elements()[0].offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        (low, high, committed)
-    }
-
-    /// Everything in a topic.
-    fn read(&self, topic: &str, expected: usize) -> Vec<rdkafka::message::OwnedMessage> {
-        let client = self.client("reader");
-        let mut all = TopicPartitionList::new();
-        all.add_partition_range(topic, 0, PARTITIONS - 1);
-        all.set_all_offsets(Offset::Beginning).unwrap();
-        client.assign(&all).unwrap();
-        let mut messages = Vec::new();
-        soon(PATIENCE, || {
-            while let Some(message) = client.poll(Duration::from_millis(100)) {
-                messages.push(message.unwrap().detach());
-            }
-            messages.len() >= expected
-        });
-        messages
-    }
-}
-
-/// Keeps events for the oracle.
-fn remember(house: &House, events: &[String]) {
-    let clean = house.path().join("clean.jsonl");
-    let mut file = OpenOptions::new().create(true).append(true).open(clean).unwrap();
-    file.write_all(events.concat().as_bytes()).unwrap();
-}
+use crate::process::{scaled, until};
 
 /// A house that reads a topic, and the topic.
 fn house(name: &'static str) -> (House, Cluster, String, Events) {
@@ -236,7 +110,7 @@ fn whatever_a_message_holds_the_others_are_judged() {
         };
         cluster.send(&topic, None, Some(&payload));
     }
-    cluster.producer.flush(ASK).unwrap();
+    cluster.flush();
     let expected = house.expected();
     house.all_come(&expected);
     until("null messages are counted", || lapwing.metric("lapwing_kafka_null_messages_total") as u64 == 50);
@@ -264,28 +138,11 @@ fn what_was_deleted_before_it_was_read_is_told_exactly() {
     let committed: Vec<i64> =
         (0..PARTITIONS).map(|n| cluster.offsets(&topic, &topic, n).2.unwrap_or(0)).collect();
     let lost = events.take(600);
-    if cluster.is_real() {
-        for event in &lost {
-            cluster.send(&topic, None, Some(event.trim_end().as_bytes()));
-        }
-        cluster.producer.flush(ASK).unwrap();
-        let mut until = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            let high = cluster.offsets(&topic, &topic, partition).1;
-            until.add_partition_offset(&topic, partition, Offset::Offset(high)).unwrap();
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let deleted = runtime.block_on(cluster.admin().delete_records(&until, &AdminOptions::new()));
-        deleted.unwrap();
-    } else {
-        // The mock cluster keeps 5 MiB of a partition.
-        let large = "x".repeat(60_000);
-        for nth in 0..400 {
-            let line = format!("{{\"number\": {nth}, \"large\": \"{large}\"}}");
-            cluster.send(&topic, Some(nth % PARTITIONS), Some(line.as_bytes()));
-        }
-        cluster.producer.flush(ASK).unwrap();
+    for event in &lost {
+        cluster.send(&topic, None, Some(event.trim_end().as_bytes()));
     }
+    cluster.flush();
+    cluster.delete_all(&topic);
     let gap: i64 = (0..PARTITIONS)
         .map(|number| (cluster.offsets(&topic, &topic, number).0 - committed[number as usize]).max(0))
         .sum();
@@ -325,12 +182,7 @@ fn an_output_that_takes_nothing_delays_no_commit() {
     house.receiver.set(crate::receiver::Mode::Refuse);
     let lapwing = house.start();
     cluster.feed(&house, &topic, &events.take(300));
-    until("what waits in the log is committed", || {
-        (0..PARTITIONS).all(|number| {
-            let (_, high, committed) = cluster.offsets(&topic, &topic, number);
-            committed == Some(high)
-        })
-    });
+    until("what waits in the log is committed", || cluster.is_read(&topic, &topic));
     house.receiver.set(crate::receiver::Mode::Accept);
     house.finish(lapwing, 0);
 }
@@ -399,4 +251,71 @@ fn alerts_come_to_a_topic_by_detector_and_actor() {
     let missing: Vec<_> = expected.keys().filter(|uuid| !came.contains_key(*uuid)).collect();
     assert!(missing.is_empty() && came.len() == expected.len(), "{missing:?}");
     house.judge(&expected, 0, stopping);
+}
+
+/// Alerts that fit come as they are, though many of them together would not; those that are too large come with short texts,
+/// and those of which even that is too large are dead letters.
+#[test]
+fn alerts_that_are_too_large_for_the_topic() {
+    const MOST: usize = 4_000;
+    let mut house = House::new("kafka-large");
+    let why = "the mock cluster takes messages of any size";
+    let Some(mut cluster) = Cluster::real(house.seed, why) else { return };
+    let (topic, alerts) = (cluster.topic("kafka-large"), format!("small-{:08x}", fastrand::u32(..)));
+    cluster.make(&alerts, &[("max.message.bytes", &MOST.to_string())]);
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    let output = format!(
+        "outputs:\n- {{type: kafka, bootstrap_servers: \"{}\", topic: {alerts}, compression: none}}\n",
+        cluster.servers
+    );
+    house.config += &output;
+    let mut events = Events::new(house.seed, 300);
+    let mut lines = events.take(600);
+    for (nth, line) in lines.iter_mut().enumerate().filter(|(nth, _)| nth % 3 == 0) {
+        let long = "x".repeat(if nth % 2 == 0 { 1_500 } else { 30_000 });
+        // Longer names than Kubernetes allows, and longer clients than anybody has.
+        *line = line.replace("@example.com", &format!("{long}@example.com"));
+        *line = line.replace("kubectl/", &format!("kubectl/{long}"));
+    }
+    cluster.feed(&house, &topic, &lines);
+    let lapwing = house.start();
+    let expected = house.expected();
+    house.all_come(&expected);
+    until("all are in the topic or dead letters", || {
+        let (read, letters) = (cluster.read(&alerts, 0).len(), letters(&house).len());
+        read + letters >= expected.len()
+    });
+    let mut came = Alerts::new();
+    for message in cluster.read(&alerts, 0) {
+        let alert: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+        came.insert(alert["uuid"].as_str().unwrap().to_owned(), alert);
+    }
+    let dead: Alerts = letters(&house)
+        .into_iter()
+        .map(|letter| (letter["alert"]["uuid"].as_str().unwrap().to_owned(), letter["alert"].clone()))
+        .collect();
+    let (mut whole, mut short) = (0, 0);
+    for taken in house.receiver.taken() {
+        let size = taken.alert.to_string().len();
+        let as_it_is = came.get(&taken.uuid) == Some(&taken.alert);
+        if size + 500 < MOST {
+            assert!(as_it_is, "{size} bytes are not too large");
+        }
+        let there = (came.contains_key(&taken.uuid), dead.contains_key(&taken.uuid));
+        assert!(there == (true, false) || there == (false, true), "it is in one place: {there:?}");
+        whole += u32::from(as_it_is);
+        short += u32::from(there.0 && !as_it_is);
+    }
+    assert!(whole > 20 && short > 0, "{whole} came as they are, {short} with short texts");
+    for (key, value) in [("whole", whole), ("shortened", short), ("dead_letters", dead.len() as u32)] {
+        house.figures.insert(key.to_owned(), value.into());
+    }
+    house.finish(lapwing, 0);
+}
+
+/// The dead letters of the program.
+fn letters(house: &House) -> Vec<Value> {
+    let file = std::fs::read_to_string(house.state.join("dead-letters.ndjson")).unwrap_or_default();
+    file.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -26,12 +26,10 @@ const OF_THE_RUN: [&str; 9] = [
 pub(crate) type Alerts = BTreeMap<String, Value>;
 
 /// The alerts of one clean replay.
-pub(crate) fn replay(file: &Path, config: Option<&Path>) -> Alerts {
+pub(crate) fn replay(file: &Path, config: &Path) -> Alerts {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lapwing"));
     command.args(["replay", "--output", "jsonl", "--summary", "none", "--threads", "1"]).arg(file);
-    if let Some(config) = config {
-        command.arg("--config").arg(config);
-    }
+    command.arg("--config").arg(config);
     let output = command.output().unwrap();
     assert!(output.status.success(), "replay: {}", String::from_utf8_lossy(&output.stderr));
     alerts(std::str::from_utf8(&output.stdout).unwrap())

@@ -14,7 +14,7 @@ pub(super) struct Report<'i>(pub(super) &'i Arc<str>);
 
 impl Report<'_> {
     fn notice(&self, what: What, message: String, identity: String) -> Notice {
-        Notice { input: Arc::clone(self.0), what, message, identity }
+        Notice { input: Arc::clone(self.0), part: None, what, message, identity }
     }
 
     /// A generation of which a part was not read is not there any more.

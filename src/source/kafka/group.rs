@@ -86,8 +86,9 @@ struct State {
     begun: bool,
     /// Partitions have changed since it was asked.
     changed: bool,
-    /// Partitions that were given since it was asked, in which there is something to be read.
-    fresh: Vec<Arc<str>>,
+    /// Partitions that were given since it was asked, in which there is something to be read. Those behind a gap with the
+    /// position there, which is committed once the lane has what was told before.
+    fresh: Vec<(Arc<str>, Option<i64>)>,
 }
 
 /// Where a message stands.
@@ -147,8 +148,9 @@ impl Group {
         std::mem::take(&mut self.state().notices)
     }
 
-    /// Partitions that were given to the member since it was asked last, in which there is something to be read.
-    pub(super) fn take_given(&self) -> Vec<Arc<str>> {
+    /// Partitions that were given to the member since it was asked last, in which there is something to be read, and the
+    /// positions of those behind a gap.
+    pub(super) fn take_given(&self) -> Vec<(Arc<str>, Option<i64>)> {
         std::mem::take(&mut self.state().fresh)
     }
 
@@ -259,6 +261,7 @@ impl Group {
                 tracing::warn!(input = %self.input, %error, "a position cannot be set");
             }
             let fresh = !matches!(committed, Some(Offset::Offset(_)));
+            let behind = begin.filter(|begin| !fresh && committed != Some(Offset::Offset(*begin)));
             let mut state = self.state();
             state.begun |= fresh && begin.is_some();
             let read = begin.unwrap_or(-1);
@@ -267,15 +270,15 @@ impl Group {
                 number,
                 read,
                 handled: begin.filter(|_| fresh),
-                top: read,
+                top: behind.map_or(read, |behind| behind - 1),
                 known: read,
                 from,
                 covered,
                 since: state.given + 1,
             };
             let name: Arc<str> = stream(&topic, number).into();
-            if begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
-                state.fresh.push(Arc::clone(&name));
+            if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
+                state.fresh.push((Arc::clone(&name), behind));
             }
             state.partitions.insert(name, partition);
         }
@@ -405,6 +408,7 @@ impl Group {
         let identity = format!("kafka:{name}:{committed}:{low}");
         self.state().notices.push(Notice {
             input: Arc::clone(&self.input),
+            part: Some(name),
             what: What::Gap,
             message,
             identity,
@@ -454,9 +458,13 @@ impl Group {
             let Some(begin) = anew.or((at < low).then_some(low)) else { continue };
             match consumer.seek(&topic, number, Offset::Offset(begin), ASK) {
                 Ok(()) => {
+                    let name: Arc<str> = stream(&topic, number).into();
                     let mut state = self.state();
-                    state.begun |= anew.is_some();
-                    if let Some(partition) = state.partitions.get_mut(&*stream(&topic, number)) {
+                    state.begun |= anew.is_some() && read < 0;
+                    if anew.is_some() && read >= 0 {
+                        state.fresh.push((Arc::clone(&name), Some(begin)));
+                    }
+                    if let Some(partition) = state.partitions.get_mut(&*name) {
                         partition.sought(begin, anew.is_some());
                     }
                 }
@@ -500,11 +508,15 @@ impl Group {
 }
 
 impl Partition {
-    /// It is read from here on, without what was before. With `anew` this is where the group is, too.
+    /// It is read from here on, without what was before. With `anew` this is where the group is, too: at once if it had no
+    /// position, else once the gap is told.
     fn sought(&mut self, begin: i64, anew: bool) {
         (self.from, self.covered) = (begin, Nanos::MIN);
         if anew {
-            (self.read, self.handled, self.top, self.known) = (begin, Some(begin), begin, begin);
+            let first = self.read < 0;
+            self.handled = first.then_some(begin);
+            self.top = if first { begin } else { begin - 1 };
+            (self.read, self.known) = (begin, begin);
         }
     }
 }
@@ -583,7 +595,7 @@ impl ClientContext for Group {
             let mut state = self.state();
             // They come for as long as it lasts; the lane says it once in a while.
             if state.notices.len() < MOST {
-                state.notices.push(Notice { input, what: What::Unreadable, message, identity });
+                state.notices.push(Notice { input, part: None, what: What::Unreadable, message, identity });
             }
         }
     }

@@ -289,7 +289,7 @@ fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readi
         let input: Arc<str> = config.name.as_str().into();
         let identity = format!("kafka:{}:{reason}", config.name);
         let message = format!("{reason}; another try is made in {} seconds", AGAIN.as_secs());
-        let told = outlet.notify(Notice { input, what: What::Unreadable, message, identity });
+        let told = outlet.notify(Notice { input, part: None, what: What::Unreadable, message, identity });
         if told.is_err() || outlet.stop.pause(AGAIN) {
             return;
         }
@@ -328,11 +328,11 @@ impl std::convert::From<Stopped> for End {
 /// Messages of a partition that are being gathered.
 struct Gathered {
     stream: Arc<str>,
-    /// Topic and partition. None if the partition has only been given to us.
+    /// Topic and partition. None if the partition has just been given to us, which the lane is to know although nothing is in it.
     of: Option<(String, i32)>,
     bytes: Vec<u8>,
     messages: Vec<Message>,
-    /// The offset that follows.
+    /// The offset that follows, if there is one to be committed.
     next: Option<i64>,
 }
 
@@ -403,8 +403,8 @@ impl Member {
             self.consumer.context().commit(&self.consumer);
         }
         self.tell()?;
-        for stream in self.consumer.context().take_given() {
-            self.gathered.push_back(Gathered::new(stream));
+        for (stream, next) in self.consumer.context().take_given() {
+            self.gathered.push_back(Gathered { next, ..Gathered::new(stream) });
         }
         self.offer()?;
         if self.held.is_none() {
@@ -457,11 +457,16 @@ impl Member {
 
     /// What has been gathered of a partition becomes a batch.
     fn hand_over(&mut self) {
-        let Some(Gathered { stream, bytes, messages, next, .. }) = self.gathered.pop_front() else { return };
+        let Some(Gathered { stream, of, bytes, messages, next }) = self.gathered.pop_front() else { return };
         let (reply, handled) = oneshot::channel();
+        let waiting = next.map(|next| self.consumer.context().waiting(Arc::clone(&stream), next, handled));
+        if bytes.is_empty() && of.is_some() {
+            // Nothing but positions; dropping the reply would say that they are not handled.
+            return self.consumer.context().handed(waiting.map(Waiting::empty));
+        }
         let batch = Batch {
             input: Arc::clone(&self.input),
-            stream: Arc::clone(&stream),
+            stream,
             offset: 0,
             bytes: Bytes::from(bytes),
             last: true,
@@ -471,18 +476,16 @@ impl Member {
             reply: next.map(|_| reply),
             room: None,
         };
-        let waiting = next.map(|next| self.consumer.context().waiting(stream, next, handled));
         self.held = Some((batch, waiting));
     }
 
-    /// Offers the batch that is held to the lane, without waiting for it.
+    /// Offers the batch that is held to the lane, without waiting for it. What there is to be told goes before: a position
+    /// behind a gap is committed only once the gap is told.
     fn offer(&mut self) -> Result<(), End> {
-        let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
-        if batch.bytes.is_empty() && waiting.is_some() {
-            // Nothing but positions; dropping the reply would say that they are not handled.
-            self.consumer.context().handed(waiting.map(Waiting::empty));
+        if !self.notices.is_empty() {
             return Ok(());
         }
+        let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
         if batch.room.is_none() {
             batch.room = self.outlet.try_take(batch.bytes.len());
         }
