@@ -159,6 +159,16 @@ impl Cluster {
         let partition = partition.unwrap_or_else(|| self.rng.i32(0..PARTITIONS));
         let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
         record.payload = payload;
+        self.produce(record);
+    }
+
+    /// Sends a message as if it had been written at this time, in milliseconds since 1970.
+    pub(crate) fn send_of(&mut self, topic: &str, partition: i32, payload: &[u8], time: i64) {
+        let record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
+        self.produce(record.payload(payload).timestamp(time));
+    }
+
+    fn produce(&mut self, mut record: BaseRecord<'_, (), [u8]>) {
         while let Err((error, again)) = self.producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
             self.producer.poll(Duration::from_millis(10));
@@ -192,6 +202,11 @@ impl Cluster {
             _ => None,
         };
         (low, high, committed)
+    }
+
+    /// How many messages were ever written to a topic.
+    pub(crate) fn written(&self, topic: &str) -> usize {
+        (0..PARTITIONS).map(|partition| self.offsets(topic, topic, partition).1 as usize).sum()
     }
 
     /// True if a group has committed all that is in a topic.

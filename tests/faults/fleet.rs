@@ -3,9 +3,10 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::Message as _;
+use rdkafka::message::OwnedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -69,6 +70,8 @@ struct Fleet {
     cluster: Cluster,
     events: Events,
     rng: fastrand::Rng,
+    /// Every 25 events up to so many seconds pass at once.
+    pause: i64,
     /// The topics. Their groups have the same names.
     topic: String,
     matches: String,
@@ -95,6 +98,7 @@ impl Fleet {
             cluster,
             events,
             rng,
+            pause: 240,
             topic,
             matches,
             held: Vec::new(),
@@ -192,7 +196,7 @@ impl Fleet {
         let mut taken = Vec::new();
         while taken.len() < count {
             taken.extend(self.events.take(25.min(count - taken.len())));
-            self.events.jump(self.rng.i64(0..240) * SECOND);
+            self.events.jump(self.rng.i64(0..self.pause) * SECOND);
         }
         taken
     }
@@ -415,6 +419,45 @@ fn members_are_killed_and_added_while_events_come() {
         fleet.come_back(false);
     }
     fleet.come_back(true);
+    fleet.finish();
+}
+
+/// The same for a history of half a day, whose messages are as old as the events in them: what windows need is looked up by time.
+#[test]
+fn no_more_is_read_again_than_windows_reach_back_to() {
+    let Some(mut fleet) = Fleet::new("fleet-history", |seed| Cluster::real(seed, LOOK_UP)) else { return };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+    fleet.events.begin(now as i64 - 14 * 3600 * SECOND);
+    fleet.pause = 1_000;
+    fleet.start(Role::Detect, 0);
+    fleet.feed(scaled(2_000, 2_500));
+    fleet.send_but(0);
+    until("all events are judged", || fleet.cluster.is_read(&fleet.topic, &fleet.topic));
+    fleet.members.remove(0).lapwing.unwrap().stop();
+    let written = fleet.cluster.written(&fleet.matches);
+    let time_of = |message: &OwnedMessage| {
+        let time = &message.payload().unwrap()[MAGIC.len()..MAGIC.len() + 8];
+        i64::from_le_bytes(time.try_into().unwrap()) / 1_000_000
+    };
+    let mut history: Vec<_> = fleet.cluster.read(&fleet.matches, written);
+    history.sort_by_key(time_of);
+    fleet.matches = fleet.cluster.topic("fleet-history-matches");
+    fleet.start(Role::Correlate, 0);
+    fleet.start(Role::Correlate, 1);
+    let turns = scaled(5, 25);
+    for part in history.chunks(written.div_ceil(turns)) {
+        for message in part {
+            let payload = message.payload().unwrap();
+            fleet.cluster.send_of(&fleet.matches, message.partition(), payload, time_of(message));
+        }
+        fleet.cluster.flush();
+        thread::sleep(Duration::from_millis(fleet.rng.u64(500..3_000)));
+        fleet.happens();
+        fleet.come_back(false);
+    }
+    fleet.come_back(true);
+    fleet.start(Role::Detect, 0);
+    fleet.house.figures.insert("matches".to_owned(), json!(written));
     fleet.finish();
 }
 
