@@ -438,16 +438,19 @@ fn no_more_is_read_again_than_windows_reach_back_to() {
         let time = &message.payload().unwrap()[MAGIC.len()..MAGIC.len() + 8];
         i64::from_le_bytes(time.try_into().unwrap()) / 1_000_000
     };
-    let mut history: Vec<_> = fleet.cluster.read(&fleet.matches, written);
-    history.sort_by_key(time_of);
+    let read = fleet.cluster.read(&fleet.matches, written);
+    // Each is written up to half an hour after it happened.
+    let late = |message| (time_of(&message) + fleet.rng.i64(0..1_800_000), message);
+    let mut history: Vec<(i64, OwnedMessage)> = read.into_iter().map(late).collect();
+    history.sort_by_key(|(written, _)| *written);
     fleet.matches = fleet.cluster.topic("fleet-history-matches");
     fleet.start(Role::Correlate, 0);
     fleet.start(Role::Correlate, 1);
-    let turns = scaled(5, 25);
+    let turns = scaled(6, 25);
     for part in history.chunks(written.div_ceil(turns)) {
-        for message in part {
+        for (written, message) in part {
             let payload = message.payload().unwrap();
-            fleet.cluster.send_of(&fleet.matches, message.partition(), payload, time_of(message));
+            fleet.cluster.send_of(&fleet.matches, message.partition(), payload, *written);
         }
         fleet.cluster.flush();
         fleet.happens();
