@@ -446,7 +446,7 @@ fn no_more_is_read_again_than_windows_reach_back_to() {
     fleet.matches = fleet.cluster.topic("fleet-history-matches");
     fleet.start(Role::Correlate, 0);
     fleet.start(Role::Correlate, 1);
-    let turns = scaled(6, 25);
+    let turns = scaled(4, 25);
     for part in history.chunks(written.div_ceil(turns)) {
         for (written, message) in part {
             let payload = message.payload().unwrap();
