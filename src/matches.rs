@@ -15,7 +15,7 @@ use rdkafka::producer::FutureRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kafka::producer::{Producer, accepted};
+use crate::kafka::producer::{Producer, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::source::kafka;
 use crate::units::Text;
@@ -146,13 +146,9 @@ impl Matches {
 
     /// Writes records, until all replicas in sync have them. Yields those that are not accepted, and why.
     pub(crate) async fn put(&self, records: Vec<Record>) -> Option<(Vec<Record>, String)> {
-        let sending: Vec<_> = records.iter().map(|record| self.hand_over(record)).collect();
+        let sent = self.producer.send(&records, |record| self.hand_over(record)).await;
         let (mut left, mut reason) = (Vec::new(), None);
-        for (record, sending) in records.into_iter().zip(sending) {
-            let outcome = match sending {
-                Ok(sending) => accepted(sending).await,
-                Err(error) => Err(error),
-            };
+        for (record, outcome) in records.into_iter().zip(sent) {
             if let Err(error) = outcome {
                 left.push(record);
                 reason = Some(self.explained(&error));
@@ -175,6 +171,9 @@ impl Matches {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 format!("{error}: make the topic {} first", self.topic)
+            }
+            _ if is_too_large(error) => {
+                format!("{error}: raise max.message.bytes of the topic {}", self.topic)
             }
             _ => error.to_string(),
         }

@@ -105,6 +105,28 @@ impl Producer {
         self.inner.send_result(record).map_err(|(error, _)| error)
     }
 
+    /// Sends everything at once, and what is too large together piece by piece: a topic limits what the client gathers into one
+    /// batch, not each record. Yields how each ended.
+    pub(crate) async fn send<T>(
+        &self,
+        items: &[T],
+        hand_over: impl Fn(&T) -> Result<DeliveryFuture, KafkaError>,
+    ) -> Vec<Result<(), KafkaError>> {
+        let sending: Vec<_> = items.iter().map(&hand_over).collect();
+        let mut outcomes = Vec::with_capacity(items.len());
+        for sending in sending {
+            outcomes.push(accepted(sending).await);
+        }
+        if items.len() > 1 {
+            let too_large =
+                |(outcome, _): &(&mut Result<(), KafkaError>, &T)| outcome.as_ref().is_err_and(is_too_large);
+            for (outcome, item) in outcomes.iter_mut().zip(items).filter(too_large) {
+                *outcome = accepted(hand_over(item)).await;
+            }
+        }
+        outcomes
+    }
+
     /// Why the producer cannot go on, if it cannot.
     pub(crate) fn fatal(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()
@@ -114,8 +136,14 @@ impl Producer {
 /// Waits until the brokers have accepted what was handed over.
 ///
 /// # Errors
-/// They have not.
-pub(crate) async fn accepted(sending: DeliveryFuture) -> Result<(), KafkaError> {
+/// They have not, or it was not handed over.
+pub(crate) async fn accepted(sending: Result<DeliveryFuture, KafkaError>) -> Result<(), KafkaError> {
     let accepted = |delivered: OwnedDeliveryResult| delivered.map(|_| ()).map_err(|(error, _)| error);
-    sending.await.map_or(Err(KafkaError::Canceled), accepted)
+    sending?.await.map_or(Err(KafkaError::Canceled), accepted)
+}
+
+/// True if a record, or a batch of them, is larger than the topic or the client takes.
+pub(crate) fn is_too_large(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use detectors::alert::Alert;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
 use rdkafka::producer::future_producer::DeliveryFuture;
@@ -19,7 +19,7 @@ use super::encoding::Encoding;
 use super::native;
 use super::output::output;
 use super::transport::{Item, Outcome};
-use crate::kafka::producer::{Producer, accepted};
+use crate::kafka::producer::{Producer, accepted, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::text::clipped;
 use crate::units::{Span, Text};
@@ -87,13 +87,9 @@ impl KafkaSink {
     }
 
     pub(super) async fn send(&mut self, items: &[Arc<Item>]) -> Vec<Outcome> {
-        let sending: Vec<_> = items.iter().map(|item| self.hand_over(item)).collect();
+        let sent = self.producer.send(items, |item| self.hand_over(item)).await;
         let mut outcomes = Vec::with_capacity(items.len());
-        for (item, sending) in items.iter().zip(sending) {
-            let outcome = match sending {
-                Ok(sending) => accepted(sending).await,
-                Err(error) => Err(error),
-            };
+        for (item, outcome) in items.iter().zip(sent) {
             let outcome = match outcome {
                 Err(error) if is_too_large(&error) => self.send_shrunk(item).await,
                 outcome => outcome,
@@ -124,7 +120,7 @@ impl KafkaSink {
     async fn send_shrunk(&self, item: &Item) -> Result<(), KafkaError> {
         let alert = shrunk(&item.alert);
         let small = Item { uuid: item.uuid, line: native(&alert), alert };
-        accepted(self.hand_over(&small)?).await
+        accepted(self.hand_over(&small)).await
     }
 
     fn failed(&self, error: &KafkaError) -> Outcome {
@@ -136,11 +132,6 @@ impl KafkaSink {
         }
         Outcome::retry(error.to_string())
     }
-}
-
-fn is_too_large(error: &KafkaError) -> bool {
-    let code = error.rdkafka_error_code();
-    matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
 }
 
 /// The same alert with short texts and short lists: who did what to what is left.

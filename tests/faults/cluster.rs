@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
@@ -20,7 +21,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::house::House;
-use crate::process::{PATIENCE, soon};
+use crate::process::{PATIENCE, soon, until};
 
 /// Partitions of every topic here.
 pub(crate) const PARTITIONS: i32 = 3;
@@ -159,6 +160,16 @@ impl Cluster {
         let partition = partition.unwrap_or_else(|| self.rng.i32(0..PARTITIONS));
         let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
         record.payload = payload;
+        self.produce(record);
+    }
+
+    /// Sends a message as if it had been written at this time, in milliseconds since 1970.
+    pub(crate) fn send_of(&mut self, topic: &str, partition: i32, payload: &[u8], time: i64) {
+        let record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
+        self.produce(record.payload(payload).timestamp(time));
+    }
+
+    fn produce(&mut self, mut record: BaseRecord<'_, (), [u8]>) {
         while let Err((error, again)) = self.producer.send(record) {
             assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
             self.producer.poll(Duration::from_millis(10));
@@ -182,16 +193,31 @@ impl Cluster {
 
     /// First and last offsets of a partition, and what the group has committed.
     pub(crate) fn offsets(&self, group: &str, topic: &str, partition: i32) -> (i64, i64, Option<i64>) {
+        let mut answer = None;
+        // Brokers that have just been started do not know all yet.
+        until("the brokers say what offsets there are", || {
+            answer = self.ask_offsets(group, topic, partition).ok();
+            answer.is_some()
+        });
+        answer.unwrap()
+    }
+
+    fn ask_offsets(&self, group: &str, topic: &str, partition: i32) -> KafkaResult<(i64, i64, Option<i64>)> {
         let client = self.client(group);
-        let (low, high) = client.fetch_watermarks(topic, partition, ASK).unwrap();
+        let (low, high) = client.fetch_watermarks(topic, partition, ASK)?;
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition(topic, partition);
-        let committed = client.committed_offsets(wanted, ASK).unwrap();
+        let committed = client.committed_offsets(wanted, ASK)?;
         let committed = match committed.elements()[0].offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        (low, high, committed)
+        Ok((low, high, committed))
+    }
+
+    /// How many messages were ever written to a topic.
+    pub(crate) fn written(&self, topic: &str) -> usize {
+        (0..PARTITIONS).map(|partition| self.offsets(topic, topic, partition).1 as usize).sum()
     }
 
     /// True if a group has committed all that is in a topic.

@@ -63,6 +63,11 @@ impl Events {
         Events { people, ..Events::new(seed, alerting) }
     }
 
+    /// The clock of the API server has come to this time, in microseconds since 1970.
+    pub(crate) fn begin(&mut self, microseconds: i64) {
+        self.now = microseconds;
+    }
+
     /// The clock of the API server jumps.
     pub(crate) fn jump(&mut self, microseconds: i64) {
         self.now += microseconds;

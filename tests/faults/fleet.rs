@@ -3,9 +3,10 @@
 
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::Message as _;
+use rdkafka::message::OwnedMessage;
 use rdkafka::types::RDKafkaRespErr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -18,8 +19,9 @@ use crate::oracle::Alerts;
 use crate::process::{Lapwing, free_address, scaled, until};
 use crate::receiver::Mode;
 
-/// A member of which the broker has heard nothing for so long loses its partitions.
-const SESSION: Duration = Duration::from_secs(6);
+/// A member of which the broker has heard nothing for so long loses its partitions. Brokers take this if they are told to, as
+/// `broker.sh` tells them (`group.min.session.timeout.ms`).
+const SESSION: Duration = Duration::from_secs(3);
 /// The member that joins and leaves again.
 const GUEST: usize = 2;
 /// The rules of correlations, but for their timespans.
@@ -69,6 +71,8 @@ struct Fleet {
     cluster: Cluster,
     events: Events,
     rng: fastrand::Rng,
+    /// Every 25 events up to so many seconds pass at once.
+    pause: i64,
     /// The topics. Their groups have the same names.
     topic: String,
     matches: String,
@@ -95,6 +99,7 @@ impl Fleet {
             cluster,
             events,
             rng,
+            pause: 240,
             topic,
             matches,
             held: Vec::new(),
@@ -192,7 +197,7 @@ impl Fleet {
         let mut taken = Vec::new();
         while taken.len() < count {
             taken.extend(self.events.take(25.min(count - taken.len())));
-            self.events.jump(self.rng.i64(0..240) * SECOND);
+            self.events.jump(self.rng.i64(0..self.pause) * SECOND);
         }
         taken
     }
@@ -286,12 +291,10 @@ impl Fleet {
 
     /// Something happens to one of the members.
     fn happens(&mut self) {
-        let at = self.rng.usize(0..self.members.len());
-        let member = &mut self.members[at];
-        if member.suspended.is_some() {
-            return;
-        }
-        let Some(lapwing) = member.lapwing.take() else { return };
+        let awake = |member: &&mut Member| member.lapwing.is_some() && member.suspended.is_none();
+        let awake: Vec<&mut Member> = self.members.iter_mut().filter(awake).collect();
+        let Some(member) = self.rng.choice(awake) else { return };
+        let lapwing = member.lapwing.take().unwrap();
         self.story.hear_of(&lapwing);
         match self.rng.u8(0..10) {
             0..6 => {
@@ -415,6 +418,49 @@ fn members_are_killed_and_added_while_events_come() {
         fleet.come_back(false);
     }
     fleet.come_back(true);
+    fleet.finish();
+}
+
+/// The same for a history of half a day, whose messages are as old as the events in them: what windows need is looked up by time.
+#[test]
+fn no_more_is_read_again_than_windows_reach_back_to() {
+    let Some(mut fleet) = Fleet::new("fleet-history", |seed| Cluster::real(seed, LOOK_UP)) else { return };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+    fleet.events.begin(now as i64 - 14 * 3600 * SECOND);
+    fleet.pause = 1_000;
+    fleet.start(Role::Detect, 0);
+    fleet.feed(scaled(2_000, 2_500));
+    fleet.send_but(0);
+    until("all events are judged", || fleet.cluster.is_read(&fleet.topic, &fleet.topic));
+    fleet.members.remove(0).lapwing.unwrap().stop();
+    let written = fleet.cluster.written(&fleet.matches);
+    let time_of = |message: &OwnedMessage| {
+        let time = &message.payload().unwrap()[MAGIC.len()..MAGIC.len() + 8];
+        i64::from_le_bytes(time.try_into().unwrap()) / 1_000_000
+    };
+    let read = fleet.cluster.read(&fleet.matches, written);
+    // Each is written up to half an hour after it happened.
+    let late = |message| (time_of(&message) + fleet.rng.i64(0..1_800_000), message);
+    let mut history: Vec<(i64, OwnedMessage)> = read.into_iter().map(late).collect();
+    history.sort_by_key(|(written, _)| *written);
+    fleet.matches = fleet.cluster.topic("fleet-history-matches");
+    fleet.start(Role::Correlate, 0);
+    fleet.start(Role::Correlate, 1);
+    let turns = scaled(4, 25);
+    for part in history.chunks(written.div_ceil(turns)) {
+        for (written, message) in part {
+            let payload = message.payload().unwrap();
+            fleet.cluster.send_of(&fleet.matches, message.partition(), payload, *written);
+        }
+        fleet.cluster.flush();
+        fleet.happens();
+        fleet.come_back(true);
+        until("what is there is counted", || fleet.cluster.is_read(&fleet.matches, &fleet.matches));
+    }
+    let again: f64 = fleet.members.iter().map(|m| m.metric("lapwing_kafka_messages_read_again_total")).sum();
+    assert!(again > 0.0, "windows were filled by what they reach back to");
+    fleet.start(Role::Detect, 0);
+    fleet.house.figures.insert("matches".to_owned(), json!(written));
     fleet.finish();
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -115,6 +116,8 @@ pub(super) struct Group {
     telemetry: Arc<Telemetry>,
     readiness: Readiness,
     state: Mutex<State>,
+    /// The member leaves the group.
+    leaving: AtomicBool,
 }
 
 impl Group {
@@ -135,12 +138,19 @@ impl Group {
             telemetry,
             readiness,
             state: Mutex::default(),
+            leaving: AtomicBool::new(false),
         })
     }
 
     /// Positions are whole even after a panic, so a poisoned lock is none.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The member leaves the group: of partitions that are given to it yet, nothing is asked. The client answers no questions any
+    /// more then, and the end would wait for them.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// What is to be told of the input.
@@ -615,7 +625,9 @@ impl ConsumerContext for Group {
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let done = match what {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                self.begin(consumer, partitions);
+                if !self.leaving.load(Ordering::Relaxed) {
+                    self.begin(consumer, partitions);
+                }
                 if cooperative {
                     consumer.incremental_assign(partitions)
                 } else {

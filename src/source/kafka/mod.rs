@@ -389,6 +389,7 @@ impl Member {
         };
         consumer.context().settle(true);
         consumer.context().commit(&consumer);
+        consumer.context().leave();
         again
     }
 
