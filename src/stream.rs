@@ -4,10 +4,13 @@
 //! counted and passed over, and its neighbours are judged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Origin, Worker};
 use detectors::event::frame::Framer;
-use memchr::{memchr, memrchr};
+use detectors::event::record;
+use detectors::scan::{Doc, Kind, Marks};
+use memchr::{memchr, memmem, memrchr};
 
 use crate::source::{Batch, Message};
 
@@ -83,14 +86,16 @@ impl Stream {
     ) {
         let Message { stream, offset, .. } = message;
         let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
-        match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
-            Ok(true) => {}
-            Ok(false) => {
+        let judged = (!holds_several(bytes))
+            .then(|| catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))));
+        match judged {
+            Some(Ok(true)) => {}
+            None | Some(Ok(false)) => {
                 out.truncate(emitted);
                 let stream = message.inner();
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
             }
-            Err(_) => {
+            Some(Err(_)) => {
                 out.truncate(emitted);
                 died.push(Died { input: stream.to_string(), offset: *offset, length: bytes.len() as u64 });
             }
@@ -216,5 +221,51 @@ impl Stream {
             self.framer = None;
         }
         settled.unwrap_or(rest.len())
+    }
+}
+
+/// What stands in a line that holds several records.
+static SIGNS: LazyLock<[memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| ["\"items\"", "}{"].map(|sign| memmem::Finder::new(sign.as_bytes())));
+
+/// True if a line holds more than one record: a list, an array, one value after another.
+fn holds_several(line: &[u8]) -> bool {
+    let line = record::trim(line);
+    if line.starts_with(b"[") {
+        return true;
+    }
+    // Few lines have either, so that few are looked at more closely.
+    if SIGNS.iter().all(|sign| sign.find(line).is_none()) {
+        return false;
+    }
+    let mut marks = Marks::new();
+    marks.mark(line);
+    let Some(value) = Doc::new(line, &marks).value_from(0) else { return false };
+    let listed = |key: &str, kind| key == "items" && kind == Kind::Array;
+    (value.end() as usize) < line.len() || value.members().any(|(key, node)| listed(&key.text(), node.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_with_several_records_are_known() {
+        for (line, several) in [
+            (r#"{"kind":"Event"}"#, false),
+            (r#"{"kind":"EventList","items":[{}]}"#, true),
+            (" [{}]\n", true),
+            (r#"{"a":1}{"b":2}"#, true),
+            (r#"{"a":1}{"b":"#, true),
+            (r#"{"a":"}{","b":"\"items\":["}"#, false),
+            (r#"{"responseObject":{"items":[{}]}}"#, false),
+            (r#"{"items":{}}"#, false),
+            (r#"{"items":["#, true),
+            (r#"{"a":"}{"#, false),
+            ("", false),
+            ("\"items\"", false),
+        ] {
+            assert_eq!(holds_several(line.as_bytes()), several, "{line}");
+        }
     }
 }
