@@ -7,12 +7,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Origin, Worker};
-use detectors::event::frame::Framer;
+use detectors::event::frame::{Frame, Framer};
 use detectors::event::record;
 use detectors::scan::{Doc, Kind, Marks};
 use memchr::{memchr, memmem, memrchr};
 
 use crate::source::{Batch, Message};
+
+/// What judges records: the engine's worker, and stand-ins in tests.
+pub(crate) trait Judge {
+    /// As [`Worker::lines`].
+    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize>;
+    /// As [`Worker::line`].
+    fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool;
+    /// As [`Worker::record`].
+    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>);
+}
+
+impl Judge for Worker<'_> {
+    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
+        self.lines(origin, bytes, out)
+    }
+
+    fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
+        self.line(origin, bytes, out)
+    }
+
+    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        self.record(input, frame, out);
+    }
+}
 
 /// Where a stream stands between two batches.
 #[derive(Debug, Default)]
@@ -21,6 +45,8 @@ pub(crate) struct Stream {
     framer: Option<Framer>,
     /// Offset of the byte that is expected next, while it is framed.
     next: u64,
+    /// Lines are judged one by one, because the judge is known to die on one of them.
+    careful: bool,
 }
 
 /// A stretch of a stream.
@@ -47,6 +73,11 @@ pub(crate) struct Died {
 }
 
 impl Stream {
+    /// A stream whose lines are judged one by one, so that what comes before a line on which the judge dies counts once.
+    pub(crate) fn careful() -> Stream {
+        Stream { careful: true, ..Stream::default() }
+    }
+
     /// True if a record has begun and not ended: a restart has to read it again from its beginning.
     pub(crate) fn is_open(&self) -> bool {
         self.framer.as_ref().is_some_and(|framer| !framer.is_idle())
@@ -76,9 +107,9 @@ impl Stream {
 
     /// Judges a message, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
     /// tells where they stand in the message.
-    fn message(
+    pub(crate) fn message<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         message: &Message,
         bytes: &[u8],
         out: &mut Vec<Emitted>,
@@ -102,9 +133,9 @@ impl Stream {
         }
     }
 
-    fn chunk(
+    fn chunk<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
@@ -133,9 +164,9 @@ impl Stream {
     }
 
     /// Judges what is open as a fragment.
-    fn finish(
+    fn finish<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
@@ -156,9 +187,9 @@ impl Stream {
     }
 
     /// Judges lines until they end or are none any more. Returns how many bytes that were.
-    fn lines(
+    fn lines<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         range: std::ops::Range<usize>,
         out: &mut Vec<Emitted>,
@@ -167,9 +198,10 @@ impl Stream {
         let origin = |at: usize| Origin { input: batch.stream, offset: batch.offset + at as u64 };
         let (start, emitted) = (range.start, out.len());
         let all = &batch.bytes[range.clone()];
-        let stop = match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))) {
-            Ok(stop) => stop,
-            Err(_) => {
+        let at_once = || catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))).ok();
+        let stop = match (!self.careful).then(at_once).flatten() {
+            Some(stop) => stop,
+            None => {
                 out.truncate(emitted);
                 let (mut at, mut stop) = (0, None);
                 while at < all.len() && stop.is_none() {
@@ -195,9 +227,9 @@ impl Stream {
     }
 
     /// Frames until the stream is JSON lines again. Returns how many bytes that were.
-    fn frame(
+    fn frame<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         at: usize,
         out: &mut Vec<Emitted>,
