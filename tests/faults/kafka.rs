@@ -28,20 +28,23 @@ use crate::oracle::{self, Alerts};
 use crate::process::{PATIENCE, scaled, soon, until};
 
 /// Partitions of every topic here.
-const PARTITIONS: i32 = 3;
+pub(crate) const PARTITIONS: i32 = 3;
 /// Longest wait for an answer of the broker.
-const ASK: Duration = Duration::from_secs(10);
+pub(crate) const ASK: Duration = Duration::from_secs(10);
 
 /// A cluster.
-struct Cluster {
-    servers: String,
+pub(crate) struct Cluster {
+    /// Where it is reached.
+    pub(crate) servers: String,
     mock: Option<MockCluster<'static, DefaultProducerContext>>,
-    producer: BaseProducer,
+    /// What sends to it.
+    pub(crate) producer: BaseProducer,
     rng: fastrand::Rng,
 }
 
 impl Cluster {
-    fn new(seed: u64) -> Cluster {
+    /// A mock cluster, or the real one if there is one.
+    pub(crate) fn new(seed: u64) -> Cluster {
         let real = std::env::var("LAPWING_TEST_KAFKA").ok();
         let mock = real.is_none().then(|| MockCluster::new(1).unwrap());
         let servers = real.unwrap_or_else(|| mock.as_ref().unwrap().bootstrap_servers());
@@ -54,11 +57,13 @@ impl Cluster {
         Cluster { servers, mock, producer, rng: fastrand::Rng::with_seed(seed) }
     }
 
-    fn is_real(&self) -> bool {
+    /// True if it is no mock.
+    pub(crate) fn is_real(&self) -> bool {
         self.mock.is_none()
     }
 
-    fn client(&self, group: &str) -> BaseConsumer {
+    /// A consumer.
+    pub(crate) fn client(&self, group: &str) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.servers)
             .set("group.id", group)
@@ -67,12 +72,13 @@ impl Cluster {
             .unwrap()
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    /// What rules it.
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", &self.servers).create().unwrap()
     }
 
     /// A new topic with a name of its own.
-    fn topic(&self, name: &str) -> String {
+    pub(crate) fn topic(&self, name: &str) -> String {
         let topic = format!("{name}-{:08x}", fastrand::u32(..));
         match &self.mock {
             Some(mock) => mock.create_topic(&topic, PARTITIONS, 1).unwrap(),
@@ -86,7 +92,8 @@ impl Cluster {
         topic
     }
 
-    fn send(&mut self, topic: &str, partition: Option<i32>, payload: Option<&[u8]>) {
+    /// Sends a message to a partition, or to any.
+    pub(crate) fn send(&mut self, topic: &str, partition: Option<i32>, payload: Option<&[u8]>) {
         let partition = partition.unwrap_or_else(|| self.rng.i32(0..PARTITIONS));
         let mut record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition);
         record.payload = payload;
@@ -98,7 +105,7 @@ impl Cluster {
     }
 
     /// Sends events, an event a message, and keeps them for the oracle.
-    fn feed(&mut self, house: &House, topic: &str, events: &[String]) {
+    pub(crate) fn feed(&mut self, house: &House, topic: &str, events: &[String]) {
         remember(house, events);
         for event in events {
             self.send(topic, None, Some(event.trim_end().as_bytes()));
@@ -107,7 +114,7 @@ impl Cluster {
     }
 
     /// First and last offsets of a partition, and what the group has committed.
-    fn offsets(&self, group: &str, topic: &str, partition: i32) -> (i64, i64, Option<i64>) {
+    pub(crate) fn offsets(&self, group: &str, topic: &str, partition: i32) -> (i64, i64, Option<i64>) {
         let client = self.client(group);
         let (low, high) = client.fetch_watermarks(topic, partition, ASK).unwrap();
         let mut wanted = TopicPartitionList::new();
@@ -121,7 +128,7 @@ impl Cluster {
     }
 
     /// Everything in a topic.
-    fn read(&self, topic: &str, expected: usize) -> Vec<rdkafka::message::OwnedMessage> {
+    pub(crate) fn read(&self, topic: &str, expected: usize) -> Vec<rdkafka::message::OwnedMessage> {
         let client = self.client("reader");
         let mut all = TopicPartitionList::new();
         all.add_partition_range(topic, 0, PARTITIONS - 1);
@@ -139,14 +146,14 @@ impl Cluster {
 }
 
 /// Keeps events for the oracle.
-fn remember(house: &House, events: &[String]) {
+pub(crate) fn remember(house: &House, events: &[String]) {
     let clean = house.path().join("clean.jsonl");
     let mut file = OpenOptions::new().create(true).append(true).open(clean).unwrap();
     file.write_all(events.concat().as_bytes()).unwrap();
 }
 
 /// A house that reads a topic, and the topic.
-fn house(name: &'static str) -> (House, Cluster, String, Events) {
+pub(crate) fn house(name: &'static str) -> (House, Cluster, String, Events) {
     let mut house = House::new(name);
     let cluster = Cluster::new(house.seed);
     let topic = cluster.topic(name);
