@@ -74,11 +74,11 @@ pub(crate) enum When {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Judge audit logs and Falco events that lie in files
+    /// Judge audit logs and Falco events that lie in files or in topics
     Replay(Box<Replay>),
     /// Watch live logs and forward alerts: tail files, take HTTP, lose nothing
     Run(Box<Run>),
-    /// Say what files hold, and which detectors they leave blind
+    /// Say what files and topics hold, and which detectors they leave blind
     Inspect(Inspect),
     /// List, read, check and try out detectors
     Detectors(Catalogue),
@@ -100,6 +100,12 @@ Examples:
   lapwing replay 'logs/audit-*.log.gz' --min-level medium --skip-detector 'recon/*'
   lapwing replay audit.log --user 'system:serviceaccount:ci:*' --output csv > ci.csv
   lapwing replay audit.log --fail-on high --summary json 2> summary.json
+  lapwing replay 'kafka://broker:9092/k8s-audit?since=2026-03-01T10:00:00Z' -c lapwing.yaml
+
+A topic is read from its first message, or the first written at `since` or later, to where
+it ends now, or before `until`; `partition=0,3` reads these only. These times are of messages,
+--since and --until are about events. No group is joined. Login and TLS are those of the
+`kafka` input with the same brokers in the configuration.
 
 Standard output carries alerts and nothing else; progress and summary go to standard error.
 Times without a zone are UTC; --since is included, --until is not. -2h counts back from now.";
@@ -107,7 +113,7 @@ Times without a zone are UTC; --since is included, --until is not. -2h counts ba
 #[derive(Debug, Args)]
 #[command(after_help = REPLAY_EXAMPLES)]
 pub(crate) struct Replay {
-    /// Files, directories (with all below), patterns, or - for standard input
+    /// Files, directories (with all below), patterns, kafka://BROKER/TOPIC, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     /// Form of the alerts [default: pretty on a terminal, else jsonl]
@@ -257,8 +263,8 @@ pub(crate) struct Rules {
     /// Add the Sigma rules in this file or folder; the same name replaces (repeatable)
     #[arg(long, value_name = "PATH")]
     pub(crate) detectors: Vec<PathBuf>,
-    /// Read exceptions, levels and lists from this file
-    #[arg(long, value_name = "FILE")]
+    /// Read exceptions, levels and lists from this file, and how to log in to the brokers of topics
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The cluster's name, to be stamped on alerts
     #[arg(long, value_name = "NAME")]
@@ -318,7 +324,7 @@ pub(crate) enum Listing {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// Files, directories (with all below), patterns, or - for standard input
+    /// Files, directories (with all below), patterns, kafka://BROKER/TOPIC, or - for standard input
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
     /// Form of the report

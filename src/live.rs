@@ -16,6 +16,7 @@ use crate::matches::{self, Matches, Role};
 use crate::server::Server;
 use crate::sink::Output;
 use crate::source::http::HttpConfig;
+use crate::source::kafka::address::Address;
 use crate::source::{file, kafka, stdin};
 use crate::units::Span;
 
@@ -307,6 +308,35 @@ fn real(path: &Path) -> PathBuf {
     whole.or_else(beside).or_else(|| std::path::absolute(path).ok()).unwrap_or_else(|| path.to_owned())
 }
 
+/// The section of a configuration file that a replay of topics reads. What else stands there is not looked at: variables of the
+/// environment that outputs want need not be set.
+#[derive(Deserialize)]
+struct Inputs {
+    #[serde(default)]
+    inputs: Vec<Input>,
+}
+
+/// The Kafka input of a configuration file that has these brokers, best with this topic: it says how one logs in there.
+///
+/// # Errors
+/// The file cannot be read, or says what is not understood.
+pub(crate) fn kafka_input(path: &Path, address: &Address) -> Result<Option<kafka::Config>> {
+    let yaml = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.display().to_string();
+    let all: Inputs = yaml_serde::from_str(&yaml).map_err(|error| anyhow!(explained(&name, &error)))?;
+    let mut same = Vec::new();
+    for input in all.inputs {
+        if let Input::Kafka(kafka) = input
+            && address.is_of(&kafka.bootstrap_servers.0)
+        {
+            same.push(*kafka);
+        }
+    }
+    let reads = |kafka: &kafka::Config| kafka.topics.iter().any(|topic| topic.0 == address.topic);
+    let best = same.iter().position(reads).unwrap_or(0);
+    Ok(same.into_iter().nth(best))
+}
+
 fn unique(section: &str, names: impl Iterator<Item = String>) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     for name in names {
@@ -358,6 +388,39 @@ mod tests {
         check(
             "inputs: [{type: file, paths: [DIR/a.log, DIR/b.log]}]\noutputs: [{type: file, path: DIR/a.jsonl}]",
             "",
+        );
+    }
+
+    #[test]
+    fn a_topic_is_read_as_the_input_with_its_brokers_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lapwing.yaml");
+        let check = |yaml: &str, typed: &str, expected: Result<Option<&str>, &str>| {
+            fs::write(&path, yaml).unwrap();
+            let address = Address::parse(std::ffi::OsStr::new(typed), 0).unwrap().unwrap();
+            match (kafka_input(&path, &address), expected) {
+                (Ok(found), Ok(name)) => {
+                    assert_eq!(found.map(|input| input.name).as_deref(), name, "{typed}");
+                }
+                (Err(error), Err(says)) => assert!(error.to_string().contains(says), "{error}"),
+                (found, _) => panic!("{typed}: {found:?}"),
+            }
+        };
+        let yaml = "cluster: prod\noutputs: [{type: http, url: '${LAPWING_NO_SUCH}'}]\ninputs:\n\
+            - {type: stdin}\n\
+            - {type: kafka, name: one, bootstrap_servers: 'a:1,b:1', topics: [t]}\n\
+            - {type: kafka, name: two, bootstrap_servers: 'A:1, b:1', topics: [u, v]}\n";
+        check(yaml, "kafka://a:1/t", Ok(Some("one")));
+        check(yaml, "kafka://b:1,a:1/v", Ok(Some("two")));
+        check(yaml, "kafka://b:1/w", Ok(Some("one")));
+        check(yaml, "kafka://a:1,c:1/t", Ok(None));
+        check(yaml, "kafka://a/t", Ok(None));
+        check("cluster: prod", "kafka://a/t", Ok(None));
+        check("inputs: [{type: kafka, bootstrap_server: a}]", "kafka://a/t", Err("unknown field"));
+        check(
+            "inputs: [{type: kafka, bootstrap_servers: '${LAPWING_NO_SUCH}', topics: [t]}]",
+            "kafka://a/t",
+            Err("no variable"),
         );
     }
 }

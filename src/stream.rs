@@ -4,12 +4,39 @@
 //! counted and passed over, and its neighbours are judged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Origin, Worker};
-use detectors::event::frame::Framer;
-use memchr::{memchr, memrchr};
+use detectors::event::frame::{Frame, Framer};
+use detectors::event::record;
+use detectors::scan::{Doc, Kind, Marks};
+use memchr::{memchr, memmem, memrchr};
 
 use crate::source::{Batch, Message};
+
+/// What judges records: the engine's worker, and stand-ins in tests.
+pub(crate) trait Judge {
+    /// As [`Worker::lines`].
+    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize>;
+    /// As [`Worker::line`].
+    fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool;
+    /// As [`Worker::record`].
+    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>);
+}
+
+impl Judge for Worker<'_> {
+    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
+        self.lines(origin, bytes, out)
+    }
+
+    fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
+        self.line(origin, bytes, out)
+    }
+
+    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
+        self.record(input, frame, out);
+    }
+}
 
 /// Where a stream stands between two batches.
 #[derive(Debug, Default)]
@@ -18,6 +45,8 @@ pub(crate) struct Stream {
     framer: Option<Framer>,
     /// Offset of the byte that is expected next, while it is framed.
     next: u64,
+    /// Lines are judged one by one, because the judge is known to die on one of them.
+    careful: bool,
 }
 
 /// A stretch of a stream.
@@ -44,6 +73,11 @@ pub(crate) struct Died {
 }
 
 impl Stream {
+    /// A stream whose lines are judged one by one, so that what comes before a line on which the judge dies counts once.
+    pub(crate) fn careful() -> Stream {
+        Stream { careful: true, ..Stream::default() }
+    }
+
     /// True if a record has begun and not ended: a restart has to read it again from its beginning.
     pub(crate) fn is_open(&self) -> bool {
         self.framer.as_ref().is_some_and(|framer| !framer.is_idle())
@@ -73,9 +107,9 @@ impl Stream {
 
     /// Judges a message, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
     /// tells where they stand in the message.
-    fn message(
+    pub(crate) fn message<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         message: &Message,
         bytes: &[u8],
         out: &mut Vec<Emitted>,
@@ -83,23 +117,25 @@ impl Stream {
     ) {
         let Message { stream, offset, .. } = message;
         let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
-        match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
-            Ok(true) => {}
-            Ok(false) => {
+        let judged = (!holds_several(bytes))
+            .then(|| catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))));
+        match judged {
+            Some(Ok(true)) => {}
+            None | Some(Ok(false)) => {
                 out.truncate(emitted);
                 let stream = message.inner();
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
             }
-            Err(_) => {
+            Some(Err(_)) => {
                 out.truncate(emitted);
                 died.push(Died { input: stream.to_string(), offset: *offset, length: bytes.len() as u64 });
             }
         }
     }
 
-    fn chunk(
+    fn chunk<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
@@ -128,9 +164,9 @@ impl Stream {
     }
 
     /// Judges what is open as a fragment.
-    fn finish(
+    fn finish<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
@@ -151,9 +187,9 @@ impl Stream {
     }
 
     /// Judges lines until they end or are none any more. Returns how many bytes that were.
-    fn lines(
+    fn lines<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         range: std::ops::Range<usize>,
         out: &mut Vec<Emitted>,
@@ -162,9 +198,10 @@ impl Stream {
         let origin = |at: usize| Origin { input: batch.stream, offset: batch.offset + at as u64 };
         let (start, emitted) = (range.start, out.len());
         let all = &batch.bytes[range.clone()];
-        let stop = match catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))) {
-            Ok(stop) => stop,
-            Err(_) => {
+        let at_once = || catch_unwind(AssertUnwindSafe(|| worker.lines(origin(start), all, out))).ok();
+        let stop = match (!self.careful).then(at_once).flatten() {
+            Some(stop) => stop,
+            None => {
                 out.truncate(emitted);
                 let (mut at, mut stop) = (0, None);
                 while at < all.len() && stop.is_none() {
@@ -190,9 +227,9 @@ impl Stream {
     }
 
     /// Frames until the stream is JSON lines again. Returns how many bytes that were.
-    fn frame(
+    fn frame<J: Judge>(
         &mut self,
-        worker: &mut Worker<'_>,
+        worker: &mut J,
         batch: Chunk<'_>,
         at: usize,
         out: &mut Vec<Emitted>,
@@ -216,5 +253,51 @@ impl Stream {
             self.framer = None;
         }
         settled.unwrap_or(rest.len())
+    }
+}
+
+/// What stands in a line that holds several records.
+static SIGNS: LazyLock<[memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| ["\"items\"", "}{"].map(|sign| memmem::Finder::new(sign.as_bytes())));
+
+/// True if a line holds more than one record: a list, an array, one value after another.
+fn holds_several(line: &[u8]) -> bool {
+    let line = record::trim(line);
+    if line.starts_with(b"[") {
+        return true;
+    }
+    // Few lines have either, so that few are looked at more closely.
+    if SIGNS.iter().all(|sign| sign.find(line).is_none()) {
+        return false;
+    }
+    let mut marks = Marks::new();
+    marks.mark(line);
+    let Some(value) = Doc::new(line, &marks).value_from(0) else { return false };
+    let listed = |key: &str, kind| key == "items" && kind == Kind::Array;
+    (value.end() as usize) < line.len() || value.members().any(|(key, node)| listed(&key.text(), node.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_with_several_records_are_known() {
+        for (line, several) in [
+            (r#"{"kind":"Event"}"#, false),
+            (r#"{"kind":"EventList","items":[{}]}"#, true),
+            (" [{}]\n", true),
+            (r#"{"a":1}{"b":2}"#, true),
+            (r#"{"a":1}{"b":"#, true),
+            (r#"{"a":"}{","b":"\"items\":["}"#, false),
+            (r#"{"responseObject":{"items":[{}]}}"#, false),
+            (r#"{"items":{}}"#, false),
+            (r#"{"items":["#, true),
+            (r#"{"a":"}{"#, false),
+            ("", false),
+            ("\"items\"", false),
+        ] {
+            assert_eq!(holds_several(line.as_bytes()), several, "{line}");
+        }
     }
 }

@@ -23,6 +23,8 @@ mod house;
 mod intake;
 #[path = "faults/kafka.rs"]
 mod kafka;
+#[path = "faults/kafka_replay.rs"]
+mod kafka_replay;
 #[path = "faults/kills.rs"]
 mod kills;
 #[path = "faults/oracle.rs"]

@@ -14,7 +14,7 @@ mod judge;
 pub mod level;
 mod literals;
 pub mod names;
-mod percent;
+pub mod percent;
 pub mod program;
 pub mod redact;
 mod report;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Decodes once; with `plus`, a plus sign is a space. What is no valid escape stays as it is, and the second value is false.
 /// Bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn decode(text: &str, plus: bool) -> (Cow<'_, str>, bool) {
+pub fn decode(text: &str, plus: bool) -> (Cow<'_, str>, bool) {
     let coded = text.contains('%') || (plus && text.contains('+'));
     if !coded {
         return (Cow::Borrowed(text), true);

@@ -1,9 +1,9 @@
-//! `lapwing inspect`: what files hold, and what they cannot show.
+//! `lapwing inspect`: what files and topics hold, and what they cannot show.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use super::{out, replay::recognized, replay::threads};
+use super::{named, out, replay::recognized, replay::threads};
 use crate::cli::{self, Listing, Look};
 use crate::exit::{Exit, Failure};
 use crate::replay::progress::Line;
@@ -15,13 +15,14 @@ use crate::{interrupt, terminal};
 
 /// Runs the command: a replay that shows no alerts.
 pub(crate) fn run(typed: &cli::Inspect, look: Look) -> Result<Exit, Failure> {
+    let named = named(&typed.paths, typed.rules.config.as_deref())?;
     let engine = Wanted::read(&typed.rules)?.engine()?;
-    let plan = plan::plan(&typed.paths);
+    let interrupted = interrupt::flag();
+    let plan = plan::plan(named, interrupted);
     let options = Options { threads: threads(typed.work), order: Order::Time };
     let progress = Arc::new(Progress::default());
     let mut line = Line::draw(&progress, !typed.work.no_progress && !look.quiet);
-    let report =
-        replay::run(plan, &engine, &options, &|_| false, &progress, interrupt::flag(), &mut |_| Ok(()));
+    let report = replay::run(plan, &engine, &options, &|_| false, &progress, interrupted, &mut |_| Ok(()));
     line.clear();
     let report = report.map_err(Failure::input)?;
     let summary = Summary { report: &report, engine: &engine, alerts: false };

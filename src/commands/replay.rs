@@ -11,6 +11,7 @@ use detectors::level::Level;
 use detectors::names;
 use detectors::tally::Format;
 
+use super::named;
 use crate::cli::{self, Look, Output};
 use crate::exit::{Exit, Failure};
 use crate::replay::progress::Line;
@@ -29,12 +30,14 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
         let (since, until) = (text::clock(since), text::clock(until));
         return Err(Failure::usage(anyhow!("--since {since} is not before --until {until} (UTC)")));
     }
+    let named = named(&typed.paths, typed.rules.config.as_deref())?;
     let wanted = Wanted::read(&typed.rules)?;
     let mut filter = Filter::new(typed, wanted.min_level());
     let ending = wanted.ending_exceptions();
     let engine = wanted.engine()?.between(typed.since, typed.until);
     filter.resolve(typed, &engine)?;
-    let plan = plan::plan(&typed.paths);
+    let interrupted = interrupt::flag();
+    let plan = plan::plan(named, interrupted);
     let options = Options {
         threads: threads(typed.work),
         order: match typed.order {
@@ -42,7 +45,6 @@ pub(crate) fn run(typed: &cli::Replay, look: Look) -> Result<Exit, Failure> {
             cli::Order::Input => Order::Input,
         },
     };
-    let interrupted = interrupt::flag();
     let mut printer = Printer::new(typed, look)?;
     let report = {
         let progress = Arc::clone(&printer.progress);

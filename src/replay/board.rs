@@ -2,8 +2,8 @@
 //!
 //! All threads are alike: each takes the next piece of work from the board, does it and comes back. A plain file is cut into
 //! parts that many threads read at once. A stream is passed from hand to hand: whoever holds it cuts the next block and
-//! puts it back before judging the block, so that decoding never waits for judging. An input that turns out not to be JSON
-//! lines is read on by one thread alone.
+//! puts it back before judging the block, so that decoding never waits for judging; so is the reader of a partition, of whose
+//! messages each is judged by itself. An input that turns out not to be JSON lines is read on by one thread alone.
 //!
 //! Results count in the order of the input: a part stands once all before it stand. What comes after the place where an
 //! input stopped being JSON lines is dropped, so that the outcome does not depend on who was how fast.
@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use super::pipeline::{Batch, Message};
 use super::profile::Counts;
-use super::read::{Block, Plain, Source, Stream};
+use super::read::{Block, Opened, Plain, Source, Stream};
+use crate::source::kafka::history::Reader;
 
 /// The board. Its lock is held for bookkeeping only, never while reading or judging.
 pub(super) struct Board<'r> {
@@ -69,6 +70,15 @@ pub(super) enum Task {
         /// The stream.
         stream: Box<Stream>,
     },
+    /// Take the next messages of a partition, put its reader back, judge the messages.
+    Messages {
+        /// The input.
+        input: usize,
+        /// The number of this piece.
+        number: u64,
+        /// The reader.
+        reader: Box<Reader>,
+    },
     /// Read the input on, record by record.
     Alone {
         /// The input.
@@ -93,8 +103,8 @@ pub(super) struct Outcome {
     pub(super) leaves: Option<u64>,
     /// The block, if it was one: its bytes are needed if an earlier one leaves.
     pub(super) block: Option<Block>,
-    /// The stream, unless it was put back already: it has ended, or its next line is too long.
-    pub(super) stream: Option<Box<Stream>>,
+    /// The input, if it is not put back, because no piece like this one follows: it has ended, or its next line is too long.
+    pub(super) last: Option<Opened>,
 }
 
 /// What is left of parts that stand.
@@ -120,7 +130,7 @@ struct State {
 /// An input that is being read.
 struct Active {
     phase: Phase,
-    source: Option<Source>,
+    source: Option<Opened>,
     /// Where the lines begin that are read in parts.
     base: u64,
     /// Parts given out, parts that came back, parts that stand.
@@ -133,7 +143,7 @@ struct Active {
     early: BTreeMap<u64, Outcome>,
     backlog: VecDeque<Block>,
     attempt: u32,
-    /// Is or was decoded: it holds the memory that decoding needs.
+    /// Is or was decoded, or fetched from brokers: it holds the memory that this needs.
     decoding: bool,
 }
 
@@ -198,11 +208,11 @@ impl<'r> Board<'r> {
     }
 
     /// An input has been opened; `None` if it is not to be read.
-    pub(super) fn opened(&self, input: usize, source: Option<Source>, out: &Sender<Message>) {
+    pub(super) fn opened(&self, input: usize, source: Option<Opened>, out: &Sender<Message>) {
         let mut state = self.lock();
         match source {
             Some(source) => {
-                let base = if let Source::Plain(file) = &source { file.start } else { 0 };
+                let base = if let Opened::Bytes(Source::Plain(file)) = &source { file.start } else { 0 };
                 state.active.insert(input, Active::new(Phase::Lines, Some(source), base, 0, &self.rules));
             }
             None => state.finish(input, out),
@@ -210,10 +220,10 @@ impl<'r> Board<'r> {
         self.changed.notify_all();
     }
 
-    /// The stream's next block has been cut: another may cut the one after it.
-    pub(super) fn put_back(&self, input: usize, stream: Box<Stream>) {
+    /// The next block has been cut, the next messages have been taken: another may go on.
+    pub(super) fn put_back(&self, input: usize, source: Opened) {
         if let Some(active) = self.lock().active.get_mut(&input) {
-            active.source = Some(Source::Stream(stream));
+            active.source = Some(source);
         }
         self.changed.notify_all();
     }
@@ -276,7 +286,8 @@ impl<'r> Board<'r> {
         match rest {
             Some((source, base)) => {
                 let decoding = matches!(source, Source::Stream(_));
-                let active = Active::new(Phase::Lines, Some(source), base, attempt, &self.rules);
+                let source = Some(Opened::Bytes(source));
+                let active = Active::new(Phase::Lines, source, base, attempt, &self.rules);
                 state.active.insert(input, Active { decoding, ..active });
             }
             None => state.finish(input, out),
@@ -337,8 +348,8 @@ impl State {
     fn end(&mut self, input: usize, number: u64, mut outcome: Outcome, out: &Sender<Message>) -> Settled {
         let Some(active) = self.active.get_mut(&input) else { return Settled::default() };
         active.ended += 1;
-        if let Some(stream) = outcome.stream.take() {
-            active.source = Some(Source::Stream(stream));
+        if let Some(source) = outcome.last.take() {
+            active.source = Some(source);
             active.parts = Some(number + 1);
         }
         if let Phase::Leaving(_) = active.phase {
@@ -395,11 +406,13 @@ impl State {
 }
 
 impl Active {
-    fn new(phase: Phase, source: Option<Source>, base: u64, attempt: u32, rules: &Rules<'_>) -> Active {
+    fn new(phase: Phase, source: Option<Opened>, base: u64, attempt: u32, rules: &Rules<'_>) -> Active {
         let parts = match &source {
             // Even an empty file has a part, with which it ends.
-            Some(Source::Plain(file)) => Some(file.length.saturating_sub(base).div_ceil(rules.part).max(1)),
-            Some(Source::Stream(_)) | None => None,
+            Some(Opened::Bytes(Source::Plain(file))) => {
+                Some(file.length.saturating_sub(base).div_ceil(rules.part).max(1))
+            }
+            Some(Opened::Bytes(Source::Stream(_)) | Opened::Messages(_)) | None => None,
         };
         Active {
             phase,
@@ -424,7 +437,7 @@ impl Active {
                 if self.begun != self.ended {
                     return None;
                 }
-                let source = self.source.take()?;
+                let Some(Opened::Bytes(source)) = self.source.take() else { return None };
                 self.phase = Phase::Alone;
                 let attempt = if from - self.base >= LONG_STRETCH { 0 } else { self.attempt };
                 let backlog = std::mem::take(&mut self.backlog);
@@ -440,9 +453,10 @@ impl Active {
             return None;
         }
         let waiting = number - self.stands;
+        let more = waiting <= rules.threads as u64 && (decode || self.decoding);
         match self.source.take() {
-            Some(Source::Plain(file)) => {
-                self.source = Some(Source::Plain(file.clone()));
+            Some(Opened::Bytes(Source::Plain(file))) => {
+                self.source = Some(Opened::Bytes(Source::Plain(file.clone())));
                 if waiting > 2 * rules.threads as u64 {
                     return None;
                 }
@@ -451,10 +465,15 @@ impl Active {
                 let range = start..(start + rules.part).min(file.length);
                 Some(Task::Part { input, number, file, range })
             }
-            Some(Source::Stream(stream)) if waiting <= rules.threads as u64 && (decode || self.decoding) => {
+            Some(Opened::Bytes(Source::Stream(stream))) if more => {
                 self.begun += 1;
                 self.decoding = true;
                 Some(Task::Block { input, number, stream })
+            }
+            Some(Opened::Messages(reader)) if more => {
+                self.begun += 1;
+                self.decoding = true;
+                Some(Task::Messages { input, number, reader })
             }
             other => {
                 self.source = other;

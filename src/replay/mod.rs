@@ -22,7 +22,8 @@ use profile::{Profile, Top};
 use sorter::{Sorted, Sorter};
 
 use crate::recent::Recent;
-use crate::source::plan::{Note, Plan};
+use crate::source::kafka::history::Partition;
+use crate::source::plan::{Input, Note, Plan};
 
 mod board;
 mod codec;
@@ -105,6 +106,12 @@ pub(crate) struct Progress {
     pub(crate) total: AtomicU64,
     /// Bytes on disk that have been read.
     pub(crate) done: AtomicU64,
+    /// Messages of partitions that are to be read.
+    pub(crate) messages_total: AtomicU64,
+    /// Messages that have been read.
+    pub(crate) messages: AtomicU64,
+    /// Decoded bytes that have been read.
+    pub(crate) decoded: AtomicU64,
     /// Records seen.
     pub(crate) records: AtomicU64,
     /// Alerts found, duplicates among them.
@@ -125,6 +132,8 @@ pub(crate) struct Notes {
 pub(crate) struct Report {
     /// Inputs that were read, damaged ones among them.
     pub(crate) files: u64,
+    /// Those of them that are partitions of topics.
+    pub(crate) partitions: u64,
     /// Inputs that were left out on purpose.
     pub(crate) skipped: Notes,
     /// Inputs that could not be read.
@@ -135,6 +144,8 @@ pub(crate) struct Report {
     pub(crate) records: u64,
     /// Decoded bytes.
     pub(crate) bytes: u64,
+    /// Messages without a payload.
+    pub(crate) empty: u64,
     /// What was seen. `minutes` is empty: it went into `range` and `gaps`.
     pub(crate) tally: Tally,
     /// Alerts that were found again.
@@ -207,6 +218,9 @@ impl Replay<'_> {
         let begun = Instant::now();
         let total = plan.inputs.iter().map(|input| input.size).sum();
         self.progress.total.store(total, Ordering::Relaxed);
+        let messages = plan.inputs.iter().filter_map(Input::partition).map(Partition::messages);
+        let messages = messages.fold(0, u64::saturating_add);
+        self.progress.messages_total.store(messages, Ordering::Relaxed);
         let profile = Profile::default();
         let scan = Scan {
             inputs: &plan.inputs,
@@ -236,6 +250,12 @@ impl Replay<'_> {
     }
 }
 
+/// Where a sample stands in its input. A record of several in a message is called by the message: `k8s-audit/3@1234`.
+fn place(sample: &Sample) -> (u64, u64) {
+    let message = sample.input.rsplit_once('@').and_then(|(_, message)| message.parse().ok());
+    message.map_or((sample.offset, 0), |message| (message, sample.offset))
+}
+
 /// True if the reader of our output has gone.
 fn closed(error: &anyhow::Error) -> bool {
     let cause = error.root_cause().downcast_ref::<io::Error>();
@@ -248,12 +268,13 @@ struct Collector<'r, 'e> {
     emit: Emit<'e>,
     report: Report,
     coverage: Coverage,
-    /// Samples by input and offset, of which the first are kept.
-    samples: BTreeMap<(usize, u64), Sample>,
+    /// Samples by input and place in it, of which the first are kept.
+    samples: BTreeMap<(usize, u64, u64), Sample>,
     skipped: BTreeMap<usize, String>,
     unreadable: BTreeMap<usize, String>,
     damaged: BTreeSet<(usize, Option<u64>, String)>,
-    done: u64,
+    /// Inputs that have come to their end.
+    done: Vec<usize>,
     /// Alerts by uuid, then time and place.
     first: Sorter,
     steps: Sorter,
@@ -277,7 +298,7 @@ impl<'r, 'e> Collector<'r, 'e> {
             skipped: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             damaged: BTreeSet::new(),
-            done: 0,
+            done: Vec::new(),
             first,
             steps,
             output,
@@ -288,7 +309,7 @@ impl<'r, 'e> Collector<'r, 'e> {
     fn take(&mut self, message: Message) -> Result<()> {
         match message {
             Message::Batch(input, batch) => return self.batch(input, *batch),
-            Message::Done(_) => self.done += 1,
+            Message::Done(input) => self.done.push(input),
             Message::Skipped(input, reason) => {
                 self.skipped.insert(input, reason);
             }
@@ -309,15 +330,19 @@ impl<'r, 'e> Collector<'r, 'e> {
     fn batch(&mut self, input: usize, batch: Batch) -> Result<()> {
         let Batch { packed, mut tally, bytes, taken, .. } = batch;
         let progress = self.replay.progress;
-        progress.done.fetch_add(taken, Ordering::Relaxed);
+        progress.done.fetch_add(taken.bytes, Ordering::Relaxed);
+        progress.messages.fetch_add(taken.messages, Ordering::Relaxed);
+        progress.decoded.fetch_add(bytes, Ordering::Relaxed);
         progress.records.fetch_add(tally.records(), Ordering::Relaxed);
         progress.alerts.fetch_add(packed.count, Ordering::Relaxed);
         self.report.bytes += bytes;
+        self.report.empty += taken.empty;
         for (first, last) in std::mem::take(&mut tally.minutes).into_values() {
             self.coverage.add(first, last);
         }
         for sample in std::mem::take(&mut tally.samples) {
-            self.samples.insert((input, sample.offset), sample);
+            let (first, second) = place(&sample);
+            self.samples.insert((input, first, second), sample);
         }
         while self.samples.len() > MAX_SAMPLES {
             self.samples.pop_last();
@@ -403,13 +428,17 @@ impl<'r, 'e> Collector<'r, 'e> {
         let Plan { inputs, skipped, unreadable } = plan;
         let name = |input: usize| inputs[input].name.clone();
         let note = |(input, reason)| Note { input: name(input), reason };
-        let unread = (self.skipped.len() + self.unreadable.len()) as u64;
-        report.files = self.done - unread.min(self.done);
+        let read = |input: &usize| !self.skipped.contains_key(input) && !self.unreadable.contains_key(input);
+        let read: Vec<usize> = self.done.into_iter().filter(read).collect();
+        let is_partition = |input: &usize| inputs[*input].partition().is_some();
+        report.files = read.len() as u64;
+        report.partitions = read.iter().filter(|input| is_partition(input)).count() as u64;
         report.skipped = Notes::new(skipped.into_iter().chain(self.skipped.into_iter().map(note)));
         report.unreadable = Notes::new(unreadable.into_iter().chain(self.unreadable.into_iter().map(note)));
         let more = report.damaged.total;
         report.damaged = Notes::new(self.damaged.into_iter().map(|(input, offset, reason)| {
-            let place = offset.map(|offset| format!("at byte {offset}: ")).unwrap_or_default();
+            let unit = if is_partition(&input) { "offset" } else { "byte" };
+            let place = offset.map(|offset| format!("at {unit} {offset}: ")).unwrap_or_default();
             Note { input: name(input), reason: format!("{place}{reason}") }
         }));
         report.damaged.total += more;

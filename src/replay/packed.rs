@@ -11,9 +11,11 @@ use super::codec;
 /// Length of [`first_key`].
 pub(crate) const FIRST_KEY: usize = 36;
 
-/// The key by which duplicates meet, the one to keep first: uuid, time, input, offset.
-pub(crate) fn first_key(found: &Found, input: usize) -> [u8; FIRST_KEY] {
-    let offset = found.alert.evidence.first().map_or(0, |evidence| evidence.offset);
+/// The key by which duplicates meet, the one to keep first: uuid, time, input, and the offset in it, of the message if there is
+/// one.
+pub(crate) fn first_key(found: &Found, input: usize, message: Option<u64>) -> [u8; FIRST_KEY] {
+    let offset = || found.alert.evidence.first().map_or(0, |evidence| evidence.offset);
+    let offset = message.unwrap_or_else(offset);
     let mut key = [0; FIRST_KEY];
     key[..16].copy_from_slice(found.alert.uuid.as_bytes());
     key[16..24].copy_from_slice(&time_key(found.time));
@@ -72,9 +74,9 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// Adds an alert from an input.
-    pub(crate) fn push_alert(&mut self, found: &Found, input: usize) {
-        self.alerts.extend_from_slice(&first_key(found, input));
+    /// Adds an alert from an input, of a message at that offset if it has messages.
+    pub(crate) fn push_alert(&mut self, found: &Found, input: usize, message: Option<u64>) {
+        self.alerts.extend_from_slice(&first_key(found, input, message));
         let start = self.alerts.len();
         self.alerts.extend_from_slice(&[0; 4]);
         pack(found, &mut self.alerts);

@@ -17,15 +17,14 @@ use super::Tuning;
 use super::board::{Board, Outcome, Rules, Task};
 use super::packed::Packed;
 use super::profile::{Counts, Profile};
-use super::read::{Cut, Lines, PartReader, Plain, Refusal, Rest, Stream, open};
+use super::read::{Cut, Lines, Opened, PartReader, Plain, Refusal, Rest, Source, Stream, open};
+use crate::source::kafka::Gathered;
+use crate::source::kafka::history::{Partition, Reader, Told};
 use crate::source::plan::Input;
+use crate::stream;
 
-/// What judges events: the engine's worker, and a stand-in in tests.
-pub(super) trait Judge {
-    /// As [`Worker::lines`].
-    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize>;
-    /// As [`Worker::record`].
-    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>);
+/// What judges events and counts them: the engine's worker, and a stand-in in tests.
+pub(super) trait Judge: stream::Judge {
     /// As [`Worker::take_tally`].
     fn take_tally(&mut self) -> Tally;
     /// As [`Worker::drain_profile`].
@@ -33,14 +32,6 @@ pub(super) trait Judge {
 }
 
 impl Judge for Worker<'_> {
-    fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
-        self.lines(origin, bytes, out)
-    }
-
-    fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
-        self.record(input, frame, out);
-    }
-
     fn take_tally(&mut self) -> Tally {
         self.take_tally()
     }
@@ -61,8 +52,19 @@ pub(super) struct Batch {
     pub(super) counts: Counts,
     /// Decoded bytes that were read.
     pub(super) bytes: u64,
-    /// Bytes on disk that were read.
-    pub(super) taken: u64,
+    /// What was read and will not be read again.
+    pub(super) taken: Taken,
+}
+
+/// How far an input has been read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// Bytes on disk.
+    pub(super) bytes: u64,
+    /// Messages of a partition, or the gaps between their offsets.
+    pub(super) messages: u64,
+    /// Messages without a payload.
+    pub(super) empty: u64,
 }
 
 impl Batch {
@@ -289,6 +291,10 @@ impl<'s, J: Judge> Hand<'s, J> {
                     (self.input, self.number) = (input, number);
                     self.block(stream);
                 }
+                Task::Messages { input, number, reader } => {
+                    (self.input, self.number) = (input, number);
+                    self.messages(reader);
+                }
                 Task::Alone { input, source, from, backlog, attempt } => {
                     self.input = input;
                     self.alone(Rest::new(source, from, backlog), from, attempt);
@@ -373,23 +379,24 @@ impl<'s, J: Judge> Hand<'s, J> {
         if let Some((offset, reason)) = stream.damage.take() {
             self.damaged(offset, reason);
         }
-        self.batch.taken = stream.taken();
+        self.batch.taken.bytes = stream.taken();
         let block = match cut {
             Cut::Block(block) => block,
             Cut::Idle => {
-                self.board.put_back(self.input, stream);
+                self.board.put_back(self.input, Opened::Bytes(Source::Stream(stream)));
                 return self.end(Judged::All, Outcome::default());
             }
             Cut::Long => {
                 let offset = stream.offset;
-                return self
-                    .end(Judged::Leaves(offset), Outcome { stream: Some(stream), ..Outcome::default() });
+                let last = Some(Opened::Bytes(Source::Stream(stream)));
+                return self.end(Judged::Leaves(offset), Outcome { last, ..Outcome::default() });
             }
             Cut::End => {
-                return self.end(Judged::All, Outcome { stream: Some(stream), ..Outcome::default() });
+                let last = Some(Opened::Bytes(Source::Stream(stream)));
+                return self.end(Judged::All, Outcome { last, ..Outcome::default() });
             }
         };
-        self.board.put_back(self.input, stream);
+        self.board.put_back(self.input, Opened::Bytes(Source::Stream(stream)));
         self.handed = block.offset;
         let judged = loop {
             let from = (self.handed - block.offset) as usize;
@@ -399,6 +406,66 @@ impl<'s, J: Judge> Hand<'s, J> {
             }
         };
         self.end(judged, Outcome { block: Some(block), ..Outcome::default() });
+    }
+
+    /// Takes messages of a partition and judges them.
+    fn messages(&mut self, mut reader: Box<Reader>) {
+        self.plain = false;
+        let gathered = reader.read(self.scan.tuning.block);
+        let Told { passed, empty, refused, damage } = reader.take_told();
+        for (offset, reason) in damage {
+            self.damaged(offset, reason);
+        }
+        if let Some(reason) = refused {
+            self.tell(Message::Unreadable(self.input, reason));
+        }
+        self.batch.taken = Taken { bytes: 0, messages: passed, empty };
+        let mut outcome = Outcome::default();
+        if reader.has_ended() {
+            outcome.last = Some(Opened::Messages(reader));
+        } else {
+            self.board.put_back(self.input, Opened::Messages(reader));
+        }
+        self.handed = 0;
+        let judged = loop {
+            match self.gathered(&gathered) {
+                Judged::Died => self.begin_again(),
+                judged => break judged,
+            }
+        };
+        self.end(judged, outcome);
+    }
+
+    /// Judges messages, those first that were handed over already.
+    fn gathered(&mut self, gathered: &Gathered) -> Judged {
+        let mut died = Vec::new();
+        for (nth, message) in gathered.messages.iter().enumerate().skip(self.handed as usize) {
+            let mut stream = if self.careful { stream::Stream::careful() } else { stream::Stream::default() };
+            let bytes = &gathered.bytes[message.range()];
+            stream.message(&mut self.judge, message, bytes, &mut self.emitted, &mut died);
+            if !died.is_empty() && !self.careful {
+                return Judged::Died;
+            }
+            self.pack(Some(message.offset));
+            for _ in died.drain(..) {
+                // The counters are plain numbers: they can be saved even so.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.collect()));
+                self.died(message.offset);
+            }
+            self.batch.bytes += bytes.len() as u64;
+            if self.careful {
+                self.collect();
+            }
+            if self.batch.packed.size() > self.scan.tuning.batch {
+                let batch = self.take_batch();
+                let Some(counts) = self.board.hand_over(self.input, self.number, batch, &self.out) else {
+                    return Judged::InVain;
+                };
+                counts.merge_into(self.scan.profile);
+                self.handed = nth as u64 + 1;
+            }
+        }
+        Judged::All
     }
 
     /// Judges whole lines, a slice at a time.
@@ -444,7 +511,7 @@ impl<'s, J: Judge> Hand<'s, J> {
             }
             Err(_) => return Judged::Died,
         };
-        self.pack();
+        self.pack(None);
         if self.careful {
             self.collect();
         }
@@ -468,12 +535,16 @@ impl<'s, J: Judge> Hand<'s, J> {
         self.careful = true;
     }
 
-    /// Packs what was emitted.
-    fn pack(&mut self) {
+    /// Packs what was emitted, of a message at that offset.
+    fn pack(&mut self, message: Option<u64>) {
+        let cluster = self.scan.inputs[self.input].partition().and_then(Partition::cluster);
         for emitted in self.emitted.drain(..) {
             match emitted {
-                Emitted::Alert(found) if (self.scan.keep)(&found) => {
-                    self.batch.packed.push_alert(&found, self.input);
+                Emitted::Alert(mut found) if (self.scan.keep)(&found) => {
+                    if let Some(cluster) = cluster {
+                        found.alert.cluster = Some(cluster.to_owned());
+                    }
+                    self.batch.packed.push_alert(&found, self.input, message);
                 }
                 Emitted::Alert(_) => {}
                 Emitted::Step(step) => self.batch.packed.push_step(&step),
@@ -491,7 +562,7 @@ impl<'s, J: Judge> Hand<'s, J> {
     fn take_batch(&mut self) -> Batch {
         self.collect();
         if self.plain {
-            self.batch.taken = self.batch.bytes;
+            self.batch.taken.bytes = self.batch.bytes;
         }
         std::mem::take(&mut self.batch)
     }
@@ -537,7 +608,7 @@ impl<'s, J: Judge> Hand<'s, J> {
             let settled = framer.feed(&buffer, &mut |frame| self.record(frame));
             let used = settled.unwrap_or(buffer.len());
             self.batch.bytes += used as u64;
-            self.batch.taken += rest.taken(used);
+            self.batch.taken.bytes += rest.taken(used);
             if framer.held() <= self.scan.tuning.line {
                 room = None;
             }
@@ -569,7 +640,7 @@ impl<'s, J: Judge> Hand<'s, J> {
         let input = &self.scan.inputs[self.input].name;
         let (judge, emitted) = (&mut self.judge, &mut self.emitted);
         if catch_unwind(AssertUnwindSafe(|| judge.record(input, frame, emitted))).is_ok() {
-            return self.pack();
+            return self.pack(None);
         }
         // The counters are plain numbers: they can be saved even so.
         if catch_unwind(AssertUnwindSafe(|| self.collect())).is_err() {

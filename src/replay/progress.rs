@@ -1,7 +1,7 @@
 //! The live progress line on standard error: how far, how fast, how long still.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use crate::text;
 
 /// How often the line is drawn, in hertz.
 const RATE: u8 = 10;
+/// A message counts for so many bytes where a bar has files and topics: about as large as events are.
+const MESSAGE: u64 = 1_000;
 
 /// A line that is drawn while this lives.
 pub(crate) struct Line {
@@ -66,32 +68,81 @@ impl Drop for Line {
 
 fn follow(progress: &Progress, bar: &ProgressBar, stopped: &Receiver<()>) {
     let begun = Instant::now();
-    let mut known = None;
+    let mut known = false;
+    let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
     while stopped.recv_timeout(Duration::from_millis(1_000 / u64::from(RATE)))
         == Err(RecvTimeoutError::Timeout)
     {
-        let total = progress.total.load(Ordering::Relaxed);
-        if known != Some(total) {
+        let done = Far { bytes: of(&progress.done), messages: of(&progress.messages) };
+        let total = Far { bytes: of(&progress.total), messages: of(&progress.messages_total) };
+        if !known {
             bar.set_style(style(total));
-            if total > 0 {
-                bar.set_length(total);
+            if let Some(whole) = total.in_all() {
+                bar.set_length(whole);
             }
-            known = Some(total);
         }
-        let done = progress.done.load(Ordering::Relaxed);
-        let records = progress.records.load(Ordering::Relaxed);
-        let alerts = progress.alerts.load(Ordering::Relaxed);
-        bar.set_position(if total > 0 { done.min(total) } else { done });
-        bar.set_message(rates(done, records, alerts, begun.elapsed()));
+        known |= total.in_all().is_some();
+        bar.set_position(done.part_of(total));
+        // What comes from brokers has no size on disk.
+        let read = if total.messages > 0 { of(&progress.decoded) } else { done.bytes };
+        let rates = rates(read, of(&progress.records), of(&progress.alerts), begun.elapsed());
+        bar.set_message(match total {
+            Far { bytes: 1.., messages: 1.. } => format!("{}  {rates}", done.beside(total)),
+            _ => rates,
+        });
     }
 }
 
-/// Without a total (standard input) there is nothing to be a part of.
-fn style(total: u64) -> ProgressStyle {
-    let template = if total > 0 {
-        "[{bar:30}] {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {msg}  eta {eta}"
-    } else {
-        "{spinner} {decimal_bytes}  {msg}"
+/// How far, or how much in all.
+#[derive(Debug, Clone, Copy)]
+struct Far {
+    /// Bytes of files.
+    bytes: u64,
+    /// Messages of topics.
+    messages: u64,
+}
+
+impl Far {
+    /// The length of the bar; nothing if there is nothing to be a part of, as on standard input.
+    fn in_all(self) -> Option<u64> {
+        Some(match self {
+            Far { bytes: 0, messages: 0 } => return None,
+            Far { bytes, messages: 0 } => bytes,
+            Far { bytes: 0, messages } => messages,
+            Far { bytes, messages } => bytes.saturating_add(messages.saturating_mul(MESSAGE)),
+        })
+    }
+
+    /// The place in a bar of that length.
+    fn part_of(self, total: Far) -> u64 {
+        match total {
+            Far { bytes: 0, messages: 0 } => self.bytes,
+            Far { bytes, messages: 0 } => self.bytes.min(bytes),
+            Far { bytes: 0, messages } => self.messages.min(messages),
+            Far { bytes, messages } => {
+                let messages = self.messages.min(messages).saturating_mul(MESSAGE);
+                self.bytes.min(bytes).saturating_add(messages)
+            }
+        }
+    }
+
+    fn beside(self, total: Far) -> String {
+        let bytes = format!("{}/{}", text::bytes(self.bytes), text::bytes(total.bytes));
+        let (messages, all) = (text::thousands(self.messages), text::thousands(total.messages));
+        format!("{bytes}, {messages}/{all} messages")
+    }
+}
+
+fn style(total: Far) -> ProgressStyle {
+    let template = match total {
+        Far { bytes: 0, messages: 0 } => "{spinner} {decimal_bytes}  {msg}",
+        Far { messages: 0, .. } => {
+            "[{bar:30}] {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {msg}  eta {eta}"
+        }
+        Far { bytes: 0, .. } => {
+            "[{bar:30}] {percent:>3}%  {human_pos}/{human_len} messages  {msg}  eta {eta}"
+        }
+        Far { .. } => "[{bar:30}] {percent:>3}%  {msg}  eta {eta}",
     };
     ProgressStyle::with_template(template)
         .expect("the template is well formed")
@@ -115,9 +166,26 @@ mod tests {
 
     #[test]
     fn templates_are_well_formed() {
-        for total in [0, 1] {
-            let _ = style(total);
+        for (bytes, messages) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+            let _ = style(Far { bytes, messages });
         }
+    }
+
+    #[test]
+    fn files_and_topics_share_a_bar() {
+        for (bytes, messages, whole, part) in [
+            (0, 0, None, 300),
+            (1_000, 0, Some(1_000), 300),
+            (0, 10, Some(10), 4),
+            (1_000, 10, Some(11_000), 4_300),
+            (200, 3, Some(3_200), 3_200),
+        ] {
+            let total = Far { bytes, messages };
+            let done = Far { bytes: 300, messages: 4 };
+            assert_eq!((total.in_all(), done.part_of(total)), (whole, part), "{total:?}");
+        }
+        let (done, total) = (Far { bytes: 300, messages: 4 }, Far { bytes: 2_000_000, messages: 1_000 });
+        assert_eq!(done.beside(total), "300 B/2.0 MB, 4/1,000 messages");
     }
 
     #[test]

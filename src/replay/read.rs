@@ -1,4 +1,5 @@
-//! Bytes in, whole lines out: of a part of a plain file, or of a stream that can only be read forwards.
+//! Bytes in, whole lines out: of a part of a plain file, or of a stream that can only be read forwards. Partitions of topics
+//! have readers of their own, from which messages come.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,10 +12,19 @@ use memchr::{memchr, memrchr};
 
 use super::Tuning;
 use crate::source::archive::{self, Container, Decoder, HEAD};
+use crate::source::kafka::history::Reader;
 use crate::source::pipe::Pipe;
-use crate::source::plan::Input;
+use crate::source::plan::{Input, Place};
 
 /// An input that has been opened.
+pub(super) enum Opened {
+    /// Bytes.
+    Bytes(Source),
+    /// Messages, each of which is a stream of its own.
+    Messages(Box<Reader>),
+}
+
+/// Where bytes come from.
 pub(super) enum Source {
     /// A file that can be read anywhere.
     Plain(Arc<Plain>),
@@ -40,17 +50,22 @@ pub(super) enum Refusal {
 }
 
 /// Opens an input and looks what it is.
-pub(super) fn open(input: &Input, stop: &AtomicBool) -> Result<Source, Refusal> {
-    let unreadable = |error: io::Error| Refusal::Unreadable(crate::source::plan::reason(&error));
-    if let (Some(path), Some(twin)) = (&input.path, &input.twin)
+pub(super) fn open(input: &Input, stop: &AtomicBool) -> Result<Opened, Refusal> {
+    if let (Place::Path(path), Some(twin)) = (&input.place, &input.twin)
         && archive::is_copy(path, twin, stop).unwrap_or(false)
     {
         return Err(Refusal::Skipped(format!("a copy of {}", twin.display())));
     }
-    let file = match &input.path {
-        Some(path) => File::open(path),
-        None => Pipe::stdin(),
+    let file = match &input.place {
+        Place::Path(path) => File::open(path),
+        Place::Stdin => Pipe::stdin(),
+        Place::Partition(partition) => return Ok(Opened::Messages(Box::new(Reader::new(partition)))),
     };
+    open_file(file, stop).map(Opened::Bytes)
+}
+
+fn open_file(file: io::Result<File>, stop: &AtomicBool) -> Result<Source, Refusal> {
+    let unreadable = |error: io::Error| Refusal::Unreadable(crate::source::plan::reason(&error));
     let mut file = file.map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     let regular = metadata.is_file() && file.stream_position().is_ok_and(|position| position == 0);

@@ -127,6 +127,7 @@ impl Summary<'_> {
             "unreadable": notes(&report.unreadable),
             "damaged": notes(&report.damaged),
             "nul_bytes": report.tally.nuls,
+            "empty_messages": report.empty,
             "unrecognized": report.tally.samples.iter().map(sample).collect::<Vec<_>>(),
         })
     }
@@ -164,7 +165,16 @@ impl Summary<'_> {
 
     fn input<W: Write>(&self, rows: &mut Rows<'_, W>) -> io::Result<()> {
         let report = self.report;
-        let mut files = vec![format!("{} read", text::thousands(report.files))];
+        let files = report.files - report.partitions;
+        let (label, mut files) = match report.partitions {
+            0 => ("Files", vec![format!("{} read", text::thousands(files))]),
+            partitions => {
+                let some = [(files, "file"), (partitions, "partition")];
+                let some = some.into_iter().filter(|(count, _)| *count > 0);
+                let some: Vec<_> = some.map(|(count, noun)| text::counted(count, noun)).collect();
+                ("Inputs", vec![format!("{} read", some.join(" and "))])
+            }
+        };
         for (notes, what) in
             [(&report.skipped, "skipped"), (&report.unreadable, "unreadable"), (&report.damaged, "damaged")]
         {
@@ -172,7 +182,7 @@ impl Summary<'_> {
                 files.push(format!("{} {what}", text::thousands(notes.total)));
             }
         }
-        rows.row("Files", &files.join(", "))?;
+        rows.row(label, &files.join(", "))?;
         let mut records =
             vec![format!("{} in {}", text::thousands(report.records), text::bytes(report.bytes))];
         for (count, what) in [
@@ -186,6 +196,9 @@ impl Summary<'_> {
             if count > 0 {
                 records.push(format!("{} {what}", text::thousands(count)));
             }
+        }
+        if report.empty > 0 {
+            records.push(format!("{} without payload", text::counted(report.empty, "message")));
         }
         if report.tally.nuls > 0 {
             records.push(format!("{} of NULs where records may have stood", text::bytes(report.tally.nuls)));

@@ -17,8 +17,14 @@ use detectors::scan::Marks;
 use detectors::settings::Settings;
 use detectors::tally::Format;
 use proptest::prelude::*;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use crate::source::plan::plan;
+use crate::source::kafka::address::Address;
+use crate::source::kafka::history::Wanted;
+use crate::source::plan::{self, Named};
+use crate::stream;
 
 /// Says of every record where it lies, and dies of some.
 #[derive(Default)]
@@ -107,7 +113,7 @@ fn is_open(line: &[u8]) -> bool {
     matches!(line.first(), Some(b'{' | b'[')) && (depth > 0 || in_string)
 }
 
-impl Judge for Witness {
+impl stream::Judge for Witness {
     fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
         let mut start = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -123,10 +129,17 @@ impl Judge for Witness {
         None
     }
 
+    fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
+        let alone = bytes.iter().position(|byte| *byte == b'\n').is_none_or(|at| at + 1 == bytes.len());
+        alone && self.lines(origin, bytes, out).is_none()
+    }
+
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
         self.saw(input, frame.offset, frame.bytes, frame.extent, out);
     }
+}
 
+impl Judge for Witness {
     fn take_tally(&mut self) -> Tally {
         std::mem::take(&mut self.tally)
     }
@@ -138,6 +151,10 @@ impl Judge for Witness {
     }
 }
 
+fn plan(paths: &[&Path]) -> Plan {
+    plan::plan(paths.iter().map(|path| Named::Path(path.as_os_str())), &AtomicBool::new(false))
+}
+
 /// The outcome of a replay: what was emitted, and the report as text without what may differ.
 type Outcome = (Vec<String>, String);
 
@@ -146,7 +163,10 @@ fn correlator() -> Correlator {
 }
 
 fn replay(paths: &[&Path], threads: usize, order: Order, tuning: Tuning) -> Outcome {
-    let paths: Vec<_> = paths.iter().map(|path| path.as_os_str().to_owned()).collect();
+    replay_plan(plan(paths), threads, order, tuning)
+}
+
+fn replay_plan(plan: Plan, threads: usize, order: Order, tuning: Tuning) -> Outcome {
     let progress = Progress::default();
     let replay = Replay {
         options: &Options { threads, order },
@@ -160,7 +180,7 @@ fn replay(paths: &[&Path], threads: usize, order: Order, tuning: Tuning) -> Outc
         emitted.push(format!("{} {}", found.time, found.alert.output));
         Ok(())
     };
-    let mut report = replay.run(plan(&paths), &Witness::default, correlator(), &mut emit).unwrap();
+    let mut report = replay.run(plan, &Witness::default, correlator(), &mut emit).unwrap();
     report.elapsed = Duration::ZERO;
     let done = progress.done.load(Ordering::Relaxed);
     (emitted, format!("{done} {report:#?}"))
@@ -402,6 +422,49 @@ fn a_judge_that_dies_costs_one_record() {
 }
 
 #[test]
+fn a_message_is_judged_by_itself() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 3, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", &servers).set("linger.ms", "0").create().unwrap();
+    let payload = |nth: usize| match nth % 10 {
+        0 => lines(nth..nth + 3),
+        1 => "{\"PANIC\":1}".to_owned(),
+        2 => [&lines(nth..nth + 2), "{\"PANIC\":2}\n", &lines(nth..nth + 2)].concat(),
+        3 => "{\"torn\":".to_owned(),
+        4 => "{\n\"a\": 1\n}\n".to_owned(),
+        _ => format!("{{\"n\":{nth}}}"),
+    };
+    for nth in 0..600 {
+        let payload = payload(nth);
+        let record: BaseRecord<'_, (), str> =
+            BaseRecord::to("t").partition(nth as i32 % 3).payload(payload.as_str());
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let address = format!("kafka://{servers}/t");
+    let address = Address::parse(std::ffi::OsStr::new(&address), 0).unwrap().unwrap();
+    let outcome = |threads, order, block| {
+        let wanted = Wanted::new(address.clone(), None).unwrap();
+        let plan = plan::plan([Named::Topic(Box::new(wanted))], &AtomicBool::new(false));
+        replay_plan(plan, threads, order, small(block))
+    };
+    let expected = outcome(1, Order::Time, 200);
+    let (emitted, report) = &expected;
+    assert_eq!(emitted.len(), 60 * (3 + 4 + 1 + 1 + 5));
+    for says in ["bad: 120,", "records: 960,", "partitions: 3,", "at offset 7: internal error"] {
+        assert!(report.contains(says), "{says} is not in {report}");
+    }
+    assert!(emitted.iter().any(|line| line.contains(" t/0@0 8 7 ")), "{emitted:?}");
+    for (threads, block) in [(1, 1), (2, 50), (4, 7)] {
+        assert_same(&outcome(threads, Order::Time, block), &expected, &format!("{threads} threads"));
+    }
+    let in_order = outcome(1, Order::Input, 200);
+    assert_same(&outcome(3, Order::Input, 20), &in_order, "in order");
+}
+
+#[test]
 fn an_interruption_ends_early_with_a_report() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a");
@@ -423,7 +486,7 @@ fn an_interruption_ends_early_with_a_report() {
             emitted += 1;
             Ok(())
         };
-        let plan = plan(&[path.clone().into_os_string()]);
+        let plan = plan(&[&path]);
         let report = replay.run(plan, &Witness::default, correlator(), &mut emit).unwrap();
         assert!(report.interrupted);
         assert!(emitted > 0 && emitted < 1000, "{emitted}");
@@ -445,7 +508,7 @@ fn a_failing_output_ends_the_replay() {
                 tuning: small(50),
             };
             let mut emit = |_: &Found| Err(kind.into());
-            let plan = plan(&[path.clone().into_os_string()]);
+            let plan = plan(&[&path]);
             let result = replay.run(plan, &Witness::default, correlator(), &mut emit);
             assert_eq!(result.is_ok(), quiet);
         }
@@ -463,7 +526,7 @@ fn the_real_engine() {
     std::fs::write(&path, event.repeat(2)).unwrap();
     let mut uuids = Vec::new();
     let report = run(
-        plan(&[path.clone().into_os_string()]),
+        plan(&[&path]),
         &engine,
         &Options { threads: 2, order: Order::Time },
         &|_| true,

@@ -1,15 +1,27 @@
-//! What is to be read: paths as typed become an ordered list of inputs.
+//! What is to be read: paths and topics as typed become an ordered list of inputs.
 //!
 //! Nothing that was named is left out in silence: whatever is not read stands in [`Plan::skipped`] or
 //! [`Plan::unreadable`] with its reason. Inputs keep the order of the paths; within a directory, names are in byte order.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::kafka::address::Address;
+use super::kafka::history::{Listing, Partition, Wanted};
+
+/// Something that was typed.
+pub(crate) enum Named<'p> {
+    /// A file, a directory, a pattern, or `-` for standard input.
+    Path(&'p OsStr),
+    /// A topic.
+    Topic(Box<Wanted>),
+}
 
 /// What is to be read, and what not.
 #[derive(Debug, Default)]
@@ -23,16 +35,34 @@ pub(crate) struct Plan {
 }
 
 /// One input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Input {
     /// Its name in alerts and summary.
     pub(crate) name: String,
-    /// Where it lies; `None` is standard input.
-    pub(crate) path: Option<PathBuf>,
+    /// Where it lies.
+    pub(crate) place: Place,
     /// Its size on disk in bytes; 0 if it has none.
     pub(crate) size: u64,
     /// The planned file beside it that it is the archive of, judging by its name. If it is a copy, it need not be read.
     pub(crate) twin: Option<PathBuf>,
+}
+
+/// Where an input lies.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// Standard input.
+    Stdin,
+    /// On disk.
+    Path(PathBuf),
+    /// A partition of a topic.
+    Partition(Partition),
+}
+
+impl Input {
+    /// The partition, if it is one.
+    pub(crate) fn partition(&self) -> Option<&Partition> {
+        if let Place::Partition(partition) = &self.place { Some(partition) } else { None }
+    }
 }
 
 /// Something to tell about an input.
@@ -56,14 +86,15 @@ pub(crate) fn reason(error: &io::Error) -> String {
 }
 
 /// Finds the inputs: files as they are, directories with all that is below them, patterns (`*`, `?`, `[a-z]`, `**`) where
-/// no file of that very name exists, and `-` for standard input.
-pub(crate) fn plan(paths: &[OsString]) -> Plan {
+/// no file of that very name exists, `-` for standard input, and the partitions of topics, about which brokers are asked
+/// until `stop` is set.
+pub(crate) fn plan<'p>(named: impl IntoIterator<Item = Named<'p>>, stop: &AtomicBool) -> Plan {
     let mut search = Search::default();
-    for path in paths {
-        if path == "-" {
-            search.stdin();
-        } else {
-            search.typed(Path::new(path));
+    for named in named {
+        match named {
+            Named::Path(path) if path == "-" => search.stdin(),
+            Named::Path(path) => search.typed(Path::new(path)),
+            Named::Topic(wanted) => search.topic(&wanted, stop),
         }
     }
     search.finish()
@@ -79,6 +110,7 @@ struct Search {
     directories: HashSet<(u64, u64)>,
     /// The inputs that were found, not named, and so may be left out as copies.
     found: HashSet<usize>,
+    topics: HashSet<Address>,
 }
 
 impl Search {
@@ -86,7 +118,26 @@ impl Search {
         if std::mem::replace(&mut self.stdin, true) {
             self.skip("-", "standard input can be read only once");
         } else {
-            self.plan.inputs.push(Input { name: "-".to_string(), path: None, size: 0, twin: None });
+            self.plan.inputs.push(Input { name: "-".to_string(), place: Place::Stdin, size: 0, twin: None });
+        }
+    }
+
+    fn topic(&mut self, wanted: &Wanted, stop: &AtomicBool) {
+        let typed = wanted.address.typed.as_str();
+        if !self.topics.insert(Address { typed: String::new(), ..wanted.address.clone() }) {
+            return self.skip(typed, "a topic that is already being read");
+        }
+        match wanted.ask(stop) {
+            Ok(Listing { partitions, unreadable }) => {
+                self.plan.unreadable.extend(unreadable);
+                self.plan.inputs.extend(partitions.into_iter().map(|partition| Input {
+                    name: partition.name(),
+                    place: Place::Partition(partition),
+                    size: 0,
+                    twin: None,
+                }));
+            }
+            Err(reason) => self.unreadable(Path::new(typed), reason),
         }
     }
 
@@ -196,7 +247,7 @@ impl Search {
             self.found.insert(self.plan.inputs.len());
         }
         let size = if metadata.is_file() { metadata.len() } else { 0 };
-        self.plan.inputs.push(Input { name, path: Some(path.to_path_buf()), size, twin: None });
+        self.plan.inputs.push(Input { name, place: Place::Path(path.to_path_buf()), size, twin: None });
     }
 
     fn skip(&mut self, path: impl AsRef<Path>, reason: &str) {
@@ -211,10 +262,14 @@ impl Search {
     /// Pairs archives with the planned files that they may be copies of.
     fn finish(self) -> Plan {
         let Search { mut plan, found, .. } = self;
-        let planned: HashSet<PathBuf> = plan.inputs.iter().filter_map(|input| input.path.clone()).collect();
+        let paths = plan.inputs.iter().filter_map(|input| match &input.place {
+            Place::Path(path) => Some(path.clone()),
+            Place::Stdin | Place::Partition(_) => None,
+        });
+        let planned: HashSet<PathBuf> = paths.collect();
         for index in found {
             let input = &mut plan.inputs[index];
-            let Some(path) = &input.path else { continue };
+            let Place::Path(path) = &input.place else { continue };
             let archived = path.extension().is_some_and(|end| end == "gz" || end == "zst");
             input.twin = Some(path.with_extension("")).filter(|plain| archived && planned.contains(plain));
         }
@@ -225,6 +280,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsString;
     use std::os::unix::fs::symlink;
 
     /// Plans `paths`, with `%` for a directory that holds the files `files`, and shows the outcome without that directory.
@@ -239,7 +295,7 @@ mod tests {
         arrange(root);
         let root = root.to_str().unwrap();
         let paths: Vec<OsString> = paths.iter().map(|path| path.replace('%', root).into()).collect();
-        let plan = plan(&paths);
+        let plan = plan(paths.iter().map(|path| Named::Path(path)), &AtomicBool::new(false));
         let mut lines = Vec::new();
         for input in plan.inputs {
             let twin = input.twin.map(|twin| format!(" ~ {}", twin.display())).unwrap_or_default();

@@ -26,7 +26,7 @@ use crate::process::{PATIENCE, soon, until};
 /// Partitions of every topic here.
 pub(crate) const PARTITIONS: i32 = 3;
 /// Longest wait for an answer of the broker.
-const ASK: Duration = Duration::from_secs(10);
+pub(crate) const ASK: Duration = Duration::from_secs(10);
 
 /// Held by all that work with the real brokers, and alone by who restarts them.
 static BROKERS: RwLock<()> = RwLock::new(());
@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
     pub(crate) servers: String,
     /// It, if it is none of real brokers.
     pub(crate) mock: Option<MockCluster<'static, DefaultProducerContext>>,
-    producer: BaseProducer,
+    pub(crate) producer: BaseProducer,
     rng: fastrand::Rng,
     hold: Hold,
 }
@@ -103,7 +103,7 @@ impl Cluster {
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    fn client(&self, group: &str) -> BaseConsumer {
+    pub(crate) fn client(&self, group: &str) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.servers)
             .set("group.id", group)
@@ -112,7 +112,7 @@ impl Cluster {
             .unwrap()
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", &self.servers).create().unwrap()
     }
 

@@ -20,7 +20,7 @@ use crate::oracle::{self, Alerts};
 use crate::process::{scaled, until};
 
 /// A house that reads a topic, and the topic.
-fn house(name: &'static str) -> (House, Cluster, String, Events) {
+pub(crate) fn house(name: &'static str) -> (House, Cluster, String, Events) {
     let mut house = House::new(name);
     let cluster = Cluster::new(house.seed);
     let topic = cluster.topic(name);

@@ -39,7 +39,9 @@ use crate::units::Text;
 use detectors::event::time::Nanos;
 use group::{Group, Place, Waiting};
 
+pub(crate) mod address;
 mod group;
+pub(crate) mod history;
 #[cfg(test)]
 mod tests;
 
@@ -203,20 +205,40 @@ impl Config {
         }
     }
 
+    /// What a member of the group tells librdkafka.
     fn client(&self) -> Result<rdkafka::ClientConfig> {
         let mut ours = vec![
             ("group.id", self.group_id.0.clone()),
             ("session.timeout.ms", self.session_timeout_ms.to_string()),
-            // Nothing is committed by itself: a position is true only when what is before it is durable.
-            ("enable.auto.commit", "false".to_owned()),
-            ("enable.auto.offset.store", "false".to_owned()),
-            // A position that is gone is an error, which we tell, and not a silent jump.
-            ("auto.offset.reset", "error".to_owned()),
             ("enable.partition.eof", "false".to_owned()),
         ];
         if let Some(instance) = &self.group_instance_id {
             ours.push(("group.instance.id", instance.0.clone()));
         }
+        self.reader(
+            ours,
+            &[
+                ("heartbeat.interval.ms", &(self.session_timeout_ms / 3).clamp(1, 3_000).to_string()),
+                ("partition.assignment.strategy", "cooperative-sticky"),
+                ("max.poll.interval.ms", "300000"),
+                ("statistics.interval.ms", "5000"),
+            ],
+        )
+    }
+
+    /// What everybody who reads tells librdkafka, with `ours`, on which guarantees rest, and what else is not passed through.
+    fn reader(
+        &self,
+        mut ours: Vec<(&str, String)>,
+        others: &[(&str, &str)],
+    ) -> Result<rdkafka::ClientConfig> {
+        ours.extend([
+            // Nothing is committed by itself: a position is true only when what is before it is durable.
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            // A position that is gone is an error, which we tell, and not a silent jump.
+            ("auto.offset.reset", "error".to_owned()),
+        ]);
         let cluster = Cluster {
             bootstrap_servers: &self.bootstrap_servers,
             sasl: self.sasl.as_ref(),
@@ -224,12 +246,9 @@ impl Config {
             options: &self.librdkafka_options,
         };
         let mut client = cluster.client(&ours)?;
-        for (key, value) in [
-            ("heartbeat.interval.ms", (self.session_timeout_ms / 3).clamp(1, 3_000).to_string().as_str()),
+        let all = [
             ("check.crcs", "true"),
             ("isolation.level", "read_committed"),
-            ("partition.assignment.strategy", "cooperative-sticky"),
-            ("max.poll.interval.ms", "300000"),
             ("queued.max.messages.kbytes", "8192"),
             // By default a broker may answer with 50 MB at once.
             ("fetch.max.bytes", "8388608"),
@@ -238,10 +257,10 @@ impl Config {
             ("fetch.message.max.bytes", "4194304"),
             ("allow.auto.create.topics", "false"),
             ("topic.metadata.refresh.interval.ms", "30000"),
-            ("statistics.interval.ms", "5000"),
-        ] {
-            if !self.librdkafka_options.contains_key(key) {
-                client.set(key, value);
+        ];
+        for (key, value) in all.iter().chain(others) {
+            if !self.librdkafka_options.contains_key(*key) {
+                client.set(*key, *value);
             }
         }
         Ok(client)
@@ -326,12 +345,14 @@ impl std::convert::From<Stopped> for End {
 }
 
 /// Messages of a partition that are being gathered.
-struct Gathered {
+pub(crate) struct Gathered {
     stream: Arc<str>,
     /// Topic and partition. None if the partition has just been given to us, which the lane is to know although nothing is in it.
     of: Option<(String, i32)>,
-    bytes: Vec<u8>,
-    messages: Vec<Message>,
+    /// Their payloads.
+    pub(crate) bytes: Vec<u8>,
+    /// Where each stands in them.
+    pub(crate) messages: Vec<Message>,
     /// The offset that follows, if there is one to be committed.
     next: Option<i64>,
 }
@@ -427,7 +448,10 @@ impl Member {
                         Place::Nowhere(error) => return Err(End::Fatal(error)),
                     };
                     let gathered = gather(&mut self.gathered, message.topic(), message.partition());
-                    bytes += gathered.take(&message, again, &self.input, &self.outlet.telemetry);
+                    match gathered.take(&message, again) {
+                        Some(taken) => bytes += taken,
+                        None => self.outlet.telemetry.null_message(&self.input),
+                    }
                 }
                 Some(Err(error)) => return self.failed(error),
                 None => break,
@@ -550,20 +574,12 @@ impl Gathered {
         Gathered { stream, of: None, bytes: Vec::new(), messages: Vec::new(), next: None }
     }
 
-    /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.
-    fn take(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        again: bool,
-        input: &str,
-        telemetry: &Telemetry,
-    ) -> usize {
+    /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were; `None` if it has
+    /// no payload.
+    fn take(&mut self, message: &BorrowedMessage<'_>, again: bool) -> Option<usize> {
         let offset = message.offset();
         self.next = Some(offset + 1);
-        let Some(payload) = message.payload().filter(|payload| !payload.is_empty()) else {
-            telemetry.null_message(input);
-            return 0;
-        };
+        let payload = message.payload().filter(|payload| !payload.is_empty())?;
         let start = self.bytes.len();
         if payload.starts_with(&[0x1f, 0x8b]) {
             self.unpack(payload);
@@ -578,7 +594,7 @@ impl Gathered {
             end: end as u32,
             again,
         });
-        end - start
+        Some(end - start)
     }
 
     /// Appends what is in a packed payload. One that is damaged, or too large inside, stays as it is and is no event then.

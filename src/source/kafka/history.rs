@@ -1,0 +1,784 @@
+//! A topic's history: what is in its partitions now, read to its end and no further.
+//!
+//! Guarantees:
+//!
+//! - *Nobody is disturbed.* Partitions are assigned, by number and offset. No group is joined and nothing is committed.
+//! - *It ends.* A partition ends where it ended when the brokers were asked, though more is written to it meanwhile, and though
+//!   its last offsets hold nothing that a reader is given. Brokers that do not answer are waited for, for a time.
+//! - *What cannot be read is told*: with partition and offset, and with the number of messages if they were deleted.
+//!
+//! A partition that is being read has a consumer; so many are at work as partitions are read at once, and one that is done
+//! with its partition goes on with the next. So memory does not grow with the number of partitions.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+
+use super::address::Address;
+use super::{Config, Gathered, stream};
+use crate::kafka::Sasl;
+use crate::source::plan::Note;
+use crate::text::for_terminal;
+use crate::units::Text;
+
+/// librdkafka wants the name of a group, which it asks brokers about. It is not joined.
+const GROUP: &str = "lapwing-replay";
+/// How long brokers have for their first answers.
+const REACH: Duration = Duration::from_secs(20);
+/// How long one question waits for its answer, at first and at most: in between it is looked what the brokers had to say.
+const ASK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How long nothing may come of a partition that is not at its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same when it is known that it is no use to wait.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long to wait for messages at once.
+const WAIT: Duration = Duration::from_millis(100);
+/// And for more of them, when some have come.
+const MORE: Duration = Duration::from_millis(2);
+/// How long to listen to what librdkafka has to say.
+const HEAR: Duration = Duration::from_millis(5);
+/// An error counts for so much waiting at least.
+const LEAST: Duration = Duration::from_millis(1);
+/// How many messages are gathered at once.
+const MOST: usize = 8 << 10;
+
+/// A topic whose history is wanted.
+pub(crate) struct Wanted {
+    /// Which, and what of it.
+    pub(crate) address: Address,
+    client: ClientConfig,
+    sasl: Option<Sasl>,
+    cluster: Option<String>,
+}
+
+/// What there is of it.
+#[derive(Default)]
+pub(crate) struct Listing {
+    /// Its partitions.
+    pub(crate) partitions: Vec<Partition>,
+    /// Those that cannot be read.
+    pub(crate) unreadable: Vec<Note>,
+}
+
+/// A partition, from the first message that is wanted to the last.
+#[derive(Debug, Clone)]
+pub(crate) struct Partition {
+    topic: Arc<Topic>,
+    number: i32,
+    range: Range<i64>,
+    /// Where it ends for those who do not mind whether transactions are committed.
+    open: i64,
+}
+
+/// A topic, for all who read its partitions.
+struct Topic {
+    name: Arc<str>,
+    client: ClientConfig,
+    sasl: Option<Sasl>,
+    cluster: Option<String>,
+    /// How long nothing may come of a partition.
+    patience: Duration,
+    /// Nothing came of a partition for that long, and nothing has come of any since.
+    silent: AtomicBool,
+    /// Consumers that nobody uses.
+    idle: Mutex<Vec<Consumer>>,
+}
+
+type Consumer = BaseConsumer<Ear>;
+
+/// Hears what librdkafka has to say.
+struct Ear {
+    topic: Arc<str>,
+    sasl: Option<Sasl>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// What went wrong last.
+#[derive(Debug, Clone)]
+struct Trouble {
+    code: Code,
+    reason: String,
+}
+
+impl Wanted {
+    /// The topic of an address. How one logs in there, `config` says.
+    ///
+    /// # Errors
+    /// The configuration cannot be used: which key, and what to write instead.
+    pub(crate) fn new(address: Address, config: Option<Config>) -> Result<Wanted> {
+        let servers = Text(address.bootstrap());
+        let config = match config {
+            Some(config) => Config { bootstrap_servers: servers, ..config },
+            None => Config::new(GROUP, &servers, &Text(address.topic.clone()), &Text(GROUP.to_owned())),
+        };
+        let ours = [("group.id", GROUP), ("enable.partition.eof", "true")];
+        let ours = ours.map(|(key, value)| (key, value.to_owned()));
+        let others = [("fetch.wait.max.ms", "10"), ("statistics.interval.ms", "0")];
+        let client = config.reader(ours.into(), &others)?;
+        let cluster = config.cluster.map(|cluster| cluster.0);
+        Ok(Wanted { address, client, sasl: config.sasl, cluster })
+    }
+
+    /// Asks the brokers which partitions there are, and where each begins and ends. Gives up when `stop` is set.
+    ///
+    /// # Errors
+    /// Why they cannot be read, and what to do about it.
+    pub(crate) fn ask(&self, stop: &AtomicBool) -> Result<Listing, String> {
+        let topic = Arc::new(Topic::of(self));
+        let asked = Asked::new(&topic, topic.consumer().map_err(|error| format!("{error:#}"))?, stop);
+        let there = asked.partitions()?;
+        let mut listing = Listing::default();
+        let (mut chosen, missing) = self.address.choose(0..there.len() as i32);
+        let unreadable = |number: i32, reason: String| Note { input: stream(&topic.name, number), reason };
+        let last = there.len().saturating_sub(1);
+        let absent = || format!("there is no such partition: the topic has 0 to {last}");
+        listing.unreadable.extend(missing.into_iter().map(|number| unreadable(number, absent())));
+        chosen.retain(|number| match there[*number as usize] {
+            None => true,
+            Some(code) => {
+                let reason = format!("{code}: no broker leads it now; read it once it has a leader again");
+                listing.unreadable.push(unreadable(*number, reason));
+                false
+            }
+        });
+        if chosen.is_empty() {
+            return Ok(listing);
+        }
+        let first = asked.offsets(&chosen, Offset::Beginning)?;
+        let last = asked.offsets(&chosen, Offset::End)?;
+        let at = |time: Option<i64>| time.map(|time| asked.offsets(&chosen, Offset::Offset(time.max(0))));
+        let since = at(self.address.since).transpose()?.unwrap_or_default();
+        let until = at(self.address.until).transpose()?.unwrap_or_default();
+        let open = asked.open(&chosen)?;
+        for number in chosen {
+            let of = |offsets: &HashMap<i32, i64>| offsets.get(&number).copied();
+            let (Some(first), Some(last)) = (of(&first), of(&last)) else {
+                listing.unreadable.push(unreadable(number, "the broker does not say where it begins".into()));
+                continue;
+            };
+            let last = last.max(first);
+            let end = of(&until).unwrap_or(last).clamp(first, last);
+            let begin = match self.address.since {
+                Some(_) => of(&since).unwrap_or(end).clamp(first, end),
+                None => first,
+            };
+            // What is cut off at the end is not waited for either.
+            let open = of(&open).filter(|_| end == last).unwrap_or(end).max(end);
+            listing.partitions.push(Partition { topic: Arc::clone(&topic), number, range: begin..end, open });
+        }
+        topic.give_back(asked.consumer);
+        Ok(listing)
+    }
+}
+
+/// Brokers that are asked.
+struct Asked<'a> {
+    topic: &'a Topic,
+    consumer: Consumer,
+    stop: &'a AtomicBool,
+    until: Instant,
+}
+
+impl<'a> Asked<'a> {
+    fn new(topic: &'a Topic, consumer: Consumer, stop: &'a AtomicBool) -> Asked<'a> {
+        Asked { topic, consumer, stop, until: Instant::now() + REACH }
+    }
+
+    /// Asks until there is an answer, it is no use, or the time is up.
+    fn answer<T>(&self, ask: impl Fn(&Consumer, Duration) -> KafkaResult<T>) -> Result<T, String> {
+        let (mut wait, longest) = ASK;
+        loop {
+            self.listen();
+            let began = Instant::now();
+            let left = self.until.saturating_duration_since(began);
+            let error = match ask(&self.consumer, wait.min(left).max(LEAST)) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            self.listen();
+            let trouble = self.consumer.context().trouble();
+            let told = [error.rdkafka_error_code(), trouble.as_ref().map(|trouble| trouble.code)];
+            if self.stop.load(Ordering::Relaxed) {
+                return Err("interrupted before the brokers answered".to_owned());
+            }
+            if let Some(code) = told.into_iter().flatten().find(|code| is_final(*code)) {
+                return Err(worded(code, trouble, UNKNOWN));
+            }
+            if Instant::now() >= self.until {
+                let code = error.rdkafka_error_code().unwrap_or(Code::OperationTimedOut);
+                return Err(worded(code, trouble, UNKNOWN));
+            }
+            thread::sleep(WAIT.saturating_sub(began.elapsed()));
+            wait = (wait * 2).min(longest);
+        }
+    }
+
+    /// Serves what librdkafka wants to know, such as tokens, and hears of errors. There are no messages.
+    fn listen(&self) {
+        while self.consumer.poll(HEAR).is_some() {}
+    }
+
+    /// The partitions of the topic, in order, and why they cannot be read.
+    fn partitions(&self) -> Result<Vec<Option<Code>>, String> {
+        let name = &*self.topic.name;
+        let partitions = self.answer(|consumer, wait| {
+            let metadata = consumer.fetch_metadata(Some(name), wait)?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+            let topic = topic.ok_or(KafkaError::MetadataFetch(Code::UnknownTopicOrPartition))?;
+            if let Some(error) = topic.error() {
+                return Err(KafkaError::MetadataFetch(error.into()));
+            }
+            let mut all: Vec<_> = topic.partitions().iter().collect();
+            all.sort_unstable_by_key(|partition| partition.id());
+            // A replica that is away is no trouble as long as there is a leader.
+            let error = |code: Option<Code>, leader| code.filter(|_| leader < 0);
+            Ok(all.iter().map(|one| error(one.error().map(Into::into), one.leader())).collect())
+        })?;
+        Ok(partitions)
+    }
+
+    /// Offsets of partitions: an end of each, or what was first written at a time or later.
+    fn offsets(&self, partitions: &[i32], at: Offset) -> Result<HashMap<i32, i64>, String> {
+        self.answer(|consumer, wait| {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for number in partitions {
+                list.add_partition_offset(&self.topic.name, *number, at)?;
+            }
+            let list = consumer.offsets_for_times(list, wait)?;
+            let mut offsets = HashMap::new();
+            for one in list.elements() {
+                one.error()?;
+                if let Offset::Offset(offset @ 0..) = one.offset() {
+                    offsets.insert(one.partition(), offset);
+                }
+            }
+            Ok(offsets)
+        })
+    }
+
+    /// Where partitions end for those who do not mind whether transactions are committed.
+    fn open(&self, partitions: &[i32]) -> Result<HashMap<i32, i64>, String> {
+        if self.topic.client.get("isolation.level") != Some("read_committed") {
+            return Ok(HashMap::new());
+        }
+        let mut client = self.topic.client.clone();
+        client.set("isolation.level", "read_uncommitted");
+        let consumer = client.create_with_context(self.topic.ear()).map_err(|error| error.to_string())?;
+        Asked::new(self.topic, consumer, self.stop).offsets(partitions, Offset::End)
+    }
+}
+
+/// True if trying again is no use.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::SSL
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+    )
+}
+
+/// True if messages came that are damaged.
+fn is_damage(code: Code) -> bool {
+    matches!(code, Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::NotImplemented)
+}
+
+/// What to do about brokers that never answered.
+const UNKNOWN: &str =
+    "check the address, and whether they want TLS or a login, which the file that -c names can give";
+
+/// What is wrong, and what to do about it; about brokers that do not answer, `silence` says that.
+fn worded(code: Code, trouble: Option<Trouble>, silence: &str) -> String {
+    let (what, advice) = match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            ("the brokers refuse the login", "check `sasl` of the input in the file that -c names")
+        }
+        Code::SSL => ("TLS fails", "check `tls` of the input in the file that -c names"),
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            ("the brokers do not let this user read the topic", "give it Read on the topic")
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
+            ("there is no such topic, or none that this user may know of", "check its name")
+        }
+        _ => ("the brokers do not answer", silence),
+    };
+    let reason = trouble.map_or_else(|| code.to_string(), |trouble| trouble.reason);
+    format!("{what} ({reason}): {advice}")
+}
+
+impl Topic {
+    fn of(wanted: &Wanted) -> Topic {
+        Topic {
+            name: wanted.address.topic.as_str().into(),
+            client: wanted.client.clone(),
+            sasl: wanted.sasl.clone(),
+            cluster: wanted.cluster.clone(),
+            patience: PATIENCE,
+            silent: AtomicBool::new(false),
+            idle: Mutex::default(),
+        }
+    }
+
+    fn ear(&self) -> Ear {
+        Ear { topic: Arc::clone(&self.name), sasl: self.sasl.clone(), trouble: Mutex::default() }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Consumer>> {
+        // A list of consumers is whole even after a panic.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A consumer that nobody uses, or a new one.
+    fn consumer(&self) -> Result<Consumer> {
+        if let Some(consumer) = self.idle().pop() {
+            return Ok(consumer);
+        }
+        self.client.create_with_context(self.ear()).context("librdkafka refuses the configuration")
+    }
+
+    fn give_back(&self, consumer: Consumer) {
+        // What cannot be left is not used again.
+        if consumer.unassign().is_ok() {
+            consumer.context().forget();
+            self.idle().push(consumer);
+        }
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Partition {
+    /// What evidence calls it: `k8s-audit/3`.
+    pub(crate) fn name(&self) -> String {
+        stream(&self.topic.name, self.number)
+    }
+
+    /// How many messages are to be read; fewer if there are gaps between their offsets.
+    pub(crate) fn messages(&self) -> u64 {
+        (self.range.end - self.range.start) as u64
+    }
+
+    /// The cluster that the events are of, if the input knows it better than the configuration.
+    pub(crate) fn cluster(&self) -> Option<&str> {
+        self.topic.cluster.as_deref()
+    }
+}
+
+/// Reads a partition from the first message that is wanted to the last.
+pub(crate) struct Reader {
+    partition: Partition,
+    stream: Arc<str>,
+    /// The offset that follows what has been read.
+    next: i64,
+    /// The offset up to which it was told how far we are.
+    passed: i64,
+    /// The end of damaged messages is being looked for.
+    skip: Option<Skip>,
+    consumer: Option<Consumer>,
+    /// How long nothing has come although it was waited for.
+    waited: Duration,
+    ended: bool,
+    told: Told,
+}
+
+/// What there is to tell of a partition since it was asked last.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Offsets that are behind us, whether a message stood there or not.
+    pub(crate) passed: u64,
+    /// Messages without a payload.
+    pub(crate) empty: u64,
+    /// Why nothing at all of it can be read.
+    pub(crate) refused: Option<String>,
+    /// What is wrong, and the offset where that is.
+    pub(crate) damage: Vec<(u64, String)>,
+}
+
+/// How reading goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// There is more.
+    More,
+    /// All is read.
+    Done,
+    /// Nothing more comes.
+    GivenUp,
+}
+
+impl Reader {
+    /// A reader that has read nothing yet and is connected to nobody.
+    pub(crate) fn new(partition: &Partition) -> Reader {
+        Reader {
+            partition: partition.clone(),
+            stream: partition.name().into(),
+            next: partition.range.start,
+            passed: partition.range.start,
+            skip: None,
+            consumer: None,
+            waited: Duration::ZERO,
+            ended: false,
+            told: Told::default(),
+        }
+    }
+
+    /// The next messages, about `most` bytes of them. None are, when none came for a while.
+    pub(crate) fn read(&mut self, most: usize) -> Gathered {
+        let mut gathered = Gathered::new(Arc::clone(&self.stream));
+        if self.next >= self.partition.range.end {
+            self.done();
+        } else if !self.ended {
+            match self.consumer.take().map_or_else(|| self.begin(), Ok) {
+                Ok(consumer) => match self.gather(&consumer, most, &mut gathered) {
+                    Then::More => self.consumer = Some(consumer),
+                    Then::Done => {
+                        self.partition.topic.give_back(consumer);
+                        self.done();
+                    }
+                    Then::GivenUp => {}
+                },
+                Err(error) => _ = self.give_up(&format!("{error:#}")),
+            }
+        }
+        self.told.passed += self.next.saturating_sub(self.passed).max(0) as u64;
+        self.passed = self.passed.max(self.next);
+        gathered
+    }
+
+    /// True if nothing more will come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What there is to tell since the last call.
+    pub(crate) fn take_told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
+    }
+
+    /// A consumer at the partition's next message.
+    fn begin(&self) -> Result<Consumer> {
+        let consumer = self.partition.topic.consumer()?;
+        self.assign(&consumer).context("the partition cannot be assigned")?;
+        Ok(consumer)
+    }
+
+    fn assign(&self, consumer: &Consumer) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        let offset = Offset::Offset(self.next);
+        list.add_partition_offset(&self.partition.topic.name, self.partition.number, offset)?;
+        consumer.assign(&list)
+    }
+
+    fn gather(&mut self, consumer: &Consumer, most: usize, gathered: &mut Gathered) -> Then {
+        let mut wait = WAIT;
+        for _ in 0..MOST {
+            let asked = Instant::now();
+            match consumer.poll(wait) {
+                // Of what this consumer was assigned before.
+                Some(Ok(message)) if !self.is_ours(&message) => {}
+                Some(Ok(message)) => {
+                    if !self.waited.is_zero() {
+                        self.waited = Duration::ZERO;
+                        self.partition.topic.silent.store(false, Ordering::Relaxed);
+                        consumer.context().forget();
+                    }
+                    if let Some(skip) = &mut self.skip {
+                        skip.good = Some(self.next);
+                        return self.search(consumer);
+                    }
+                    if self.take(&message, gathered) {
+                        return Then::Done;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.waited += asked.elapsed().max(LEAST);
+                    return self.failed(consumer, &error);
+                }
+                None if wait == MORE => break,
+                None => {
+                    self.waited += asked.elapsed();
+                    return self.patient(consumer);
+                }
+            }
+            if gathered.bytes.len() >= most {
+                break;
+            }
+            wait = MORE;
+        }
+        Then::More
+    }
+
+    fn is_ours(&self, message: &BorrowedMessage<'_>) -> bool {
+        message.partition() == self.partition.number && message.offset() >= self.next
+    }
+
+    /// Takes a message. True if no other is wanted.
+    fn take(&mut self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> bool {
+        let (offset, end) = (message.offset(), self.partition.range.end);
+        if offset >= end {
+            self.next = end;
+        } else {
+            self.told.empty += u64::from(gathered.take(message, false).is_none());
+            self.next = offset + 1;
+        }
+        self.next >= end
+    }
+
+    /// An event that is no message.
+    fn failed(&mut self, consumer: &Consumer, error: &KafkaError) -> Then {
+        match error {
+            KafkaError::PartitionEOF(number) if *number == self.partition.number => {
+                if let Some(skip) = &mut self.skip {
+                    skip.good = Some(self.next);
+                    return self.search(consumer);
+                }
+                // It ends at what is committed, and that is behind our end, unless it has lost messages.
+                if let Ok((low, high)) = self.ends(consumer)
+                    && high < self.partition.range.end
+                {
+                    return self.shorter(low, high);
+                }
+                self.next = self.partition.range.end;
+                Then::Done
+            }
+            KafkaError::MessageConsumption(Code::AutoOffsetReset) => self.reset(consumer),
+            KafkaError::MessageConsumption(code) if is_damage(*code) => {
+                let reason = consumer.context().trouble().map_or_else(|| code.to_string(), |it| it.reason);
+                self.skip.get_or_insert_with(|| Skip::new(self.next, reason)).bad(self.next);
+                self.search(consumer)
+            }
+            _ => self.patient(consumer),
+        }
+    }
+
+    fn ends(&self, consumer: &Consumer) -> KafkaResult<(i64, i64)> {
+        consumer.fetch_watermarks(&self.partition.topic.name, self.partition.number, SHORT)
+    }
+
+    /// The next message is not there any more.
+    fn reset(&mut self, consumer: &Consumer) -> Then {
+        let end = self.partition.range.end;
+        match self.ends(consumer) {
+            Ok((low, _)) if low > self.next => {
+                let gone = low.min(end) - self.next;
+                let last = self.next + gone - 1;
+                let reason =
+                    format!("{gone} messages, {} to {last}, were deleted before they were read", self.next);
+                self.told.damage.push((self.next as u64, reason));
+                self.next += gone;
+                self.waited = Duration::ZERO;
+                if self.next >= end {
+                    return Then::Done;
+                }
+            }
+            Ok((low, high)) if high < end => return self.shorter(low, high),
+            Ok(_) => {}
+            Err(_) => self.waited += SHORT,
+        }
+        self.go_on(consumer)
+    }
+
+    /// Looks for the first message that is not damaged, or goes on there.
+    fn search(&mut self, consumer: &Consumer) -> Then {
+        let Some(skip) = &self.skip else { return Then::More };
+        self.waited = Duration::ZERO; // it is an answer
+        match skip.look(self.partition.range.end) {
+            Look::At(offset) => self.next = offset,
+            Look::Found(offset) => {
+                let Skip { from, reason, .. } = skip;
+                let damage = format!("messages to {} are damaged and passed over: {reason}", offset - 1);
+                self.told.damage.push((*from as u64, damage));
+                self.skip = None;
+                self.next = offset;
+                if offset >= self.partition.range.end {
+                    return Then::Done;
+                }
+            }
+        }
+        self.go_on(consumer)
+    }
+
+    /// Reads on at another place.
+    fn go_on(&mut self, consumer: &Consumer) -> Then {
+        match self.assign(consumer) {
+            Ok(()) => self.patient(consumer),
+            Err(error) => self.give_up(&error.to_string()),
+        }
+    }
+
+    /// The partition ends before the end that it had.
+    fn shorter(&mut self, low: i64, high: i64) -> Then {
+        let end = self.partition.range.end;
+        let reason = format!(
+            "the partition ended at {end} when the replay began, and is from {low} to {high} now: it was made anew, or has lost \
+             messages"
+        );
+        self.told.damage.push((self.next as u64, reason));
+        self.next = end;
+        Then::Done
+    }
+
+    /// Nothing came. It is waited for, but not for ever.
+    fn patient(&mut self, consumer: &Consumer) -> Then {
+        let topic = &self.partition.topic;
+        let trouble = consumer.context().trouble();
+        let no_use = trouble.as_ref().is_some_and(|trouble| is_final(trouble.code));
+        let most = if no_use || topic.silent.load(Ordering::Relaxed) { SHORT } else { topic.patience };
+        if self.waited < most.min(topic.patience) {
+            return Then::More;
+        }
+        topic.silent.store(true, Ordering::Relaxed);
+        let code = trouble.as_ref().map_or(Code::OperationTimedOut, |trouble| trouble.code);
+        let silence =
+            format!("read the partition again once they do, with `partition={}`", self.partition.number);
+        self.give_up(&worded(code, trouble, &silence))
+    }
+
+    fn give_up(&mut self, reason: &str) -> Then {
+        let Range { start, end } = self.partition.range;
+        if let Some(skip) = self.skip.take() {
+            self.next = skip.from;
+        }
+        if self.next == start {
+            self.told.refused = Some(reason.to_owned());
+        } else {
+            let reason = format!("from here on to {} nothing was read: {reason}", end - 1);
+            self.told.damage.push((self.next as u64, reason));
+        }
+        self.next = end;
+        self.ended = true;
+        Then::GivenUp
+    }
+
+    fn done(&mut self) {
+        let (end, open) = (self.partition.range.end, self.partition.open);
+        if open > end && !self.ended {
+            let reason = format!(
+                "{} messages to {} are not read: a transaction that is not committed stands before them; try later, or read \
+                 them all the same with `librdkafka_options: {{isolation.level: read_uncommitted}}`",
+                open - end,
+                open - 1
+            );
+            self.told.damage.push((end as u64, reason));
+        }
+        self.ended = true;
+    }
+}
+
+/// A search for the end of messages that the broker has and that are damaged. They come in batches of unknown length, and
+/// whoever asks for a message of one is given all of it; librdkafka does not find its way over them by itself.
+#[derive(Debug)]
+struct Skip {
+    /// The first that is damaged, and how.
+    from: i64,
+    reason: String,
+    /// The last that is known to be.
+    bad: i64,
+    /// One behind them that is not.
+    good: Option<i64>,
+    /// How far to go next.
+    step: i64,
+}
+
+/// What a search says.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// Try there.
+    At(i64),
+    /// From there on messages are sound.
+    Found(i64),
+}
+
+impl Skip {
+    fn new(from: i64, reason: String) -> Skip {
+        Skip { from, reason, bad: from, good: None, step: 1 }
+    }
+
+    fn bad(&mut self, offset: i64) {
+        if offset > self.bad {
+            (self.bad, self.step) = (offset, self.step * 2);
+        }
+    }
+
+    /// Where to look: farther and farther, then in the middle, until the first is found.
+    fn look(&self, end: i64) -> Look {
+        match self.good {
+            Some(good) if good <= self.bad + 1 => Look::Found(good),
+            Some(good) => Look::At(self.bad + (good - self.bad) / 2),
+            None if self.bad + 1 >= end => Look::Found(end),
+            None => Look::At((self.bad + self.step).min(end - 1)),
+        }
+    }
+}
+
+impl Ear {
+    fn heard(&self) -> MutexGuard<'_, Option<Trouble>> {
+        // A text and a number are whole even after a panic.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.heard().clone()
+    }
+
+    fn forget(&self) {
+        *self.heard() = None;
+    }
+}
+
+impl ClientContext for Ear {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters of it comes as an error too, and is told with what it kept us from; but for brokers that hang up.
+        let message = for_terminal(message);
+        tracing::debug!(of = %self.topic, ?level, facility, "librdkafka: {message}");
+        if facility == "FAIL" {
+            let reason = message.split_once("]: ").map_or(&*message, |(_, reason)| reason).to_owned();
+            self.heard().get_or_insert(Trouble { code: Code::BrokerTransportFailure, reason });
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        tracing::debug!(of = %self.topic, %error, reason = %for_terminal(reason), "librdkafka tries on");
+        let mut heard = self.heard();
+        match code {
+            // We have nothing to do with groups.
+            Code::GroupAuthorizationFailed | Code::CoordinatorNotAvailable | Code::PartitionEOF => {}
+            // It says less than what was before it.
+            Code::AllBrokersDown if heard.is_some() => {}
+            code => *heard = Some(Trouble { code, reason: for_terminal(reason).into_owned() }),
+        }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.sasl.as_ref().ok_or("no token is configured")?.oauth_token()
+    }
+}
+
+impl ConsumerContext for Ear {}
+
+#[cfg(test)]
+mod tests;
