@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     pub(crate) servers: String,
     /// It, if it is none of real brokers.
     pub(crate) mock: Option<MockCluster<'static, DefaultProducerContext>>,
+    /// What sends to it.
     pub(crate) producer: BaseProducer,
     rng: fastrand::Rng,
     hold: Hold,
