@@ -297,7 +297,7 @@ fn is_final(code: Code) -> bool {
 }
 
 /// True if messages came that are damaged.
-fn is_damage(code: Code) -> bool {
+pub(super) fn is_damage(code: Code) -> bool {
     matches!(code, Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::NotImplemented)
 }
 

@@ -549,6 +549,19 @@ impl Member {
             KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
                 self.consumer.context().reset(&self.consumer);
             }
+            KafkaError::MessageConsumption(code) if history::is_damage(code) => {
+                self.outlet.telemetry.broker_error(&self.input, &error.to_string());
+                let message = format!(
+                    "messages are damaged ({code}), and their partition is read no further; lapwing_kafka_lag_messages tells \
+                     which it is: move the group past them (kafka-consumer-groups --reset-offsets)"
+                );
+                let identity = format!("kafka:{}:{code}", self.input);
+                let input = Arc::clone(&self.input);
+                let notice = Notice { input, part: None, what: What::Unreadable, message, identity };
+                if !self.notices.contains(&notice) {
+                    self.notices.push_back(notice);
+                }
+            }
             // librdkafka goes on by itself.
             error => self.outlet.telemetry.broker_error(&self.input, &error.to_string()),
         }
