@@ -8,7 +8,6 @@ use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Origin, Worker};
 use detectors::event::frame::{Frame, Framer};
-use detectors::event::record;
 use detectors::scan::{Doc, Kind, Marks};
 use memchr::{memchr, memmem, memrchr};
 
@@ -117,8 +116,8 @@ impl Stream {
     ) {
         let Message { stream, offset, .. } = message;
         let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
-        let judged = (!holds_several(bytes))
-            .then(|| catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))));
+        let judged =
+            (!is_list(bytes)).then(|| catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))));
         match judged {
             Some(Ok(true)) => {}
             None | Some(Ok(false)) => {
@@ -256,25 +255,20 @@ impl Stream {
     }
 }
 
-/// What stands in a line that holds several records.
-static SIGNS: LazyLock<[memmem::Finder<'static>; 2]> =
-    LazyLock::new(|| ["\"items\"", "}{"].map(|sign| memmem::Finder::new(sign.as_bytes())));
+/// What stands in a list.
+static SIGN: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"items\""));
 
-/// True if a line holds more than one record: a list, an array, one value after another.
-fn holds_several(line: &[u8]) -> bool {
-    let line = record::trim(line);
-    if line.starts_with(b"[") {
-        return true;
-    }
-    // Few lines have either, so that few are looked at more closely.
-    if SIGNS.iter().all(|sign| sign.find(line).is_none()) {
+/// True if an object is a list, whose items are records.
+fn is_list(line: &[u8]) -> bool {
+    // Few lines have the sign, so that few are looked at more closely.
+    if SIGN.find(line).is_none() {
         return false;
     }
     let mut marks = Marks::new();
     marks.mark(line);
-    let Some(value) = Doc::new(line, &marks).value_from(0) else { return false };
     let listed = |key: &str, kind| key == "items" && kind == Kind::Array;
-    (value.end() as usize) < line.len() || value.members().any(|(key, node)| listed(&key.text(), node.kind()))
+    let value = Doc::new(line, &marks).value_from(0);
+    value.is_some_and(|value| value.members().any(|(key, node)| listed(&key.text(), node.kind())))
 }
 
 #[cfg(test)]
@@ -282,22 +276,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_with_several_records_are_known() {
-        for (line, several) in [
+    fn lists_are_known() {
+        for (line, list) in [
             (r#"{"kind":"Event"}"#, false),
             (r#"{"kind":"EventList","items":[{}]}"#, true),
-            (" [{}]\n", true),
-            (r#"{"a":1}{"b":2}"#, true),
-            (r#"{"a":1}{"b":"#, true),
+            (r#"{"kind":"EventList", "items" : [{}]}"#, true),
             (r#"{"a":"}{","b":"\"items\":["}"#, false),
             (r#"{"responseObject":{"items":[{}]}}"#, false),
             (r#"{"items":{}}"#, false),
             (r#"{"items":["#, true),
-            (r#"{"a":"}{"#, false),
             ("", false),
             ("\"items\"", false),
         ] {
-            assert_eq!(holds_several(line.as_bytes()), several, "{line}");
+            assert_eq!(is_list(line.as_bytes()), list, "{line}");
         }
     }
 }

@@ -174,12 +174,15 @@ impl<'e> Worker<'e> {
         open
     }
 
-    /// Judges what stands by itself and is usually one line. False if it is more, or a value does not end in it: then it is to
-    /// be judged as a stream is.
+    /// Judges what stands by itself and is usually one object in one line. False, and nothing was judged, if it is anything
+    /// else: then it is to be judged as a stream is.
     pub fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
         let mut marks = std::mem::take(&mut self.marks);
         let (end, health) = marks.mark_line(bytes, 0);
-        let alone = end + 1 >= bytes.len();
+        let object = bytes.starts_with(b"{") && end + 1 >= bytes.len();
+        let closed =
+            |value: Node<'_>| value.complete() && bytes[value.end() as usize..].iter().all(|b| blank(*b));
+        let alone = object && Doc::new(&bytes[..end], &marks).value_from(0).is_some_and(closed);
         let mut leaves = None;
         if alone {
             self.digests.forget();
