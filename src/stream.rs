@@ -4,12 +4,10 @@
 //! counted and passed over, and its neighbours are judged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
 
 use detectors::engine::{Emitted, Origin, Worker};
 use detectors::event::frame::{Frame, Framer};
-use detectors::scan::{Doc, Kind, Marks};
-use memchr::{memchr, memmem, memrchr};
+use memchr::{memchr, memrchr};
 
 use crate::source::{Batch, Message};
 
@@ -116,16 +114,14 @@ impl Stream {
     ) {
         let Message { stream, offset, .. } = message;
         let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
-        let judged =
-            (!is_list(bytes)).then(|| catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))));
-        match judged {
-            Some(Ok(true)) => {}
-            None | Some(Ok(false)) => {
+        match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
+            Ok(true) => {}
+            Ok(false) => {
                 out.truncate(emitted);
                 let stream = message.inner();
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
             }
-            Some(Err(_)) => {
+            Err(_) => {
                 out.truncate(emitted);
                 died.push(Died { input: stream.to_string(), offset: *offset, length: bytes.len() as u64 });
             }
@@ -252,43 +248,5 @@ impl Stream {
             self.framer = None;
         }
         settled.unwrap_or(rest.len())
-    }
-}
-
-/// What stands in a list.
-static SIGN: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"items\""));
-
-/// True if an object is a list, whose items are records.
-fn is_list(line: &[u8]) -> bool {
-    // Few lines have the sign, so that few are looked at more closely.
-    if SIGN.find(line).is_none() {
-        return false;
-    }
-    let mut marks = Marks::new();
-    marks.mark(line);
-    let listed = |key: &str, kind| key == "items" && kind == Kind::Array;
-    let value = Doc::new(line, &marks).value_from(0);
-    value.is_some_and(|value| value.members().any(|(key, node)| listed(&key.text(), node.kind())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_are_known() {
-        for (line, list) in [
-            (r#"{"kind":"Event"}"#, false),
-            (r#"{"kind":"EventList","items":[{}]}"#, true),
-            (r#"{"kind":"EventList", "items" : [{}]}"#, true),
-            (r#"{"a":"}{","b":"\"items\":["}"#, false),
-            (r#"{"responseObject":{"items":[{}]}}"#, false),
-            (r#"{"items":{}}"#, false),
-            (r#"{"items":["#, true),
-            ("", false),
-            ("\"items\"", false),
-        ] {
-            assert_eq!(is_list(line.as_bytes()), list, "{line}");
-        }
     }
 }

@@ -25,6 +25,8 @@ use crate::tally::{AUDIT_LEVELS, Dimension, Format, MAX_SAMPLES, Sample, Tally};
 pub struct Worker<'e> {
     engine: &'e Engine,
     marks: Marks,
+    /// What is being judged stands by itself, and is not to be judged if it is a list or more than one value.
+    alone: bool,
     carried: Marks,
     routes: Routes,
     counts: Counts,
@@ -115,6 +117,7 @@ impl<'e> Worker<'e> {
         Worker {
             engine,
             marks: Marks::new(),
+            alone: false,
             carried: Marks::new(),
             routes: Routes {
                 shapes: Table::default(),
@@ -153,6 +156,7 @@ impl<'e> Worker<'e> {
     /// returns where that begins: from there on the input is not JSON lines and must be framed ([`crate::event::frame`]).
     pub fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize> {
         let mut marks = std::mem::take(&mut self.marks);
+        self.alone = false; // it may have died
         let mut start = 0;
         let mut open = None;
         while start < bytes.len() {
@@ -175,20 +179,19 @@ impl<'e> Worker<'e> {
     }
 
     /// Judges what stands by itself and is usually one object in one line. False, and nothing was judged, if it is anything
-    /// else: then it is to be judged as a stream is.
+    /// else, or a list: then it is to be judged as a stream is.
     pub fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
         let mut marks = std::mem::take(&mut self.marks);
         let (end, health) = marks.mark_line(bytes, 0);
-        let object = bytes.starts_with(b"{") && end + 1 >= bytes.len();
-        let closed =
-            |value: Node<'_>| value.complete() && bytes[value.end() as usize..].iter().all(|b| blank(*b));
-        let alone = object && Doc::new(&bytes[..end], &marks).value_from(0).is_some_and(closed);
+        let alone = bytes.starts_with(b"{") && end + 1 >= bytes.len();
         let mut leaves = None;
         if alone {
             self.digests.forget();
             let Origin { input, offset } = origin;
             let place = Place { input, offset, length: end as u64, bytes: &bytes[..end] };
+            self.alone = true;
             leaves = self.document(&marks, health, place, None, Via::ITSELF, out);
+            self.alone = false;
         }
         self.marks = marks;
         alone && leaves.is_none()
@@ -215,6 +218,7 @@ impl<'e> Worker<'e> {
 
     fn one_record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
         let Frame { offset, bytes, mut extent, listed, joined } = frame;
+        self.alone = false; // it may have died
         let length = match extent {
             Extent::Oversize { length, .. } => length,
             Extent::Whole | Extent::Fragment => bytes.len() as u64,
@@ -278,6 +282,10 @@ impl<'e> Worker<'e> {
                 return Some(value.start() as usize);
             }
             at = end.unwrap_or(place.bytes.len() as u32);
+            if self.alone && (event.has(Top::Items) || !place.bytes[at as usize..].iter().all(|b| blank(*b)))
+            {
+                return Some(value.start() as usize);
+            }
             let own = place.range(value.start() as usize, at as usize);
             let damage = Damage { cut: damage.cut | end.is_none(), ..damage };
             if object {

@@ -1110,3 +1110,29 @@ fn an_explanation_shows_no_password() {
     assert!(explained.contains("mysql"), "{explained}");
     assert!(!explained.contains("hunter2"), "{explained}");
 }
+
+#[test]
+fn only_an_object_by_itself_is_judged_as_one() {
+    let event = EVENTS.iter().find(|event| !event.contains('\n')).unwrap();
+    for (text, alone) in [
+        (event.clone(), true),
+        (format!("{event}\n"), true),
+        (format!("{event} "), true),
+        (format!("{event}{event}"), false),
+        (format!("{event}\n{event}\n"), false),
+        (format!("{event},{event}"), false),
+        (format!("{event}{{\"kind\":"), false),
+        (format!("[{event}]"), false),
+        (format!(" {event}"), false),
+        (format!("{{\"kind\":\"EventList\",\"items\":[{event}]}}"), false),
+        (format!("{{\"items\" : [{event}]}}"), false),
+        (format!("{{\"message\":{}}}", serde_json::to_string(event).unwrap()), true),
+        (event[..event.len() - 1].to_owned(), false),
+        (String::new(), false),
+    ] {
+        let (mut worker, mut out) = (ENGINE.worker(), Vec::new());
+        let origin = Origin { input: "topic/0", offset: 7 };
+        assert_eq!(worker.line(origin, text.as_bytes(), &mut out), alone, "{text}");
+        assert_eq!(worker.take_tally().records(), u64::from(alone), "{text}");
+    }
+}
