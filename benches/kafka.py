@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""How fast `lapwing run` takes events in from a topic, beside a bare client that only counts them, in one run.
+"""How fast `lapwing run` takes events in from a topic, beside a bare client that only counts them, in one run, and how fast
+what waits for a topic is written to it.
 
     cargo build --release --example kafka --example corpus --bin lapwing
     tests/kafka/broker.sh start
@@ -36,6 +37,18 @@ def metric(port, name):
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+def threads(pid):
+    """CPU seconds by the names of threads."""
+    seconds = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/stat") as stat:
+            name, fields = stat.read().split(" (", 1)[1].rsplit(") ", 1)
+        fields = fields.split()
+        used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        seconds[name] = seconds.get(name, 0) + used
+    return seconds
+
+
 def cpu(pid):
     with open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rsplit(") ", 1)[1].split()
@@ -48,7 +61,7 @@ def rss(pid):
 
 
 def take_in(lapwing, folder, topic, messages, members, attempt):
-    """Seconds, CPU seconds and peak memory for the whole topic."""
+    """Seconds and CPU seconds an event, peak memory, and CPU seconds by thread of the first member."""
     processes, ports = [], []
     for number in range(members):
         port = 19500 + 10 * attempt + number
@@ -73,10 +86,50 @@ def take_in(lapwing, folder, topic, messages, members, attempt):
     seconds = time.monotonic() - began
     used = sum(cpu(process.pid) for process in processes)
     peak = max(rss(process.pid) for process in processes)
+    shares = threads(processes[0].pid)
     for process in processes:
         process.terminate()
         process.wait()
-    return seconds / (messages - before), used / messages, peak
+    return seconds / (messages - before), used / messages, peak, shares
+
+
+def drain(lapwing, folder):
+    """Alerts a second from the spool into a topic whose brokers were away while they were found."""
+    topic, alerts, port = f"drain-{os.getpid()}", 400_000, 19499
+    event = {
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "stage": "ResponseComplete",
+        "requestURI": "/api/v1/namespaces/prod/pods/web/exec?command=sh&stdin=true&tty=true", "verb": "create",
+        "user": {"username": "jane", "groups": ["system:authenticated"]}, "sourceIPs": ["203.0.113.7"],
+        "userAgent": "kubectl/v1.31.0", "responseStatus": {"code": 101},
+        "objectRef": {"resource": "pods", "namespace": "prod", "name": "web", "apiVersion": "v1", "subresource": "exec"},
+        "requestReceivedTimestamp": "2026-03-01T10:00:00.000000Z", "stageTimestamp": "2026-03-01T10:00:00.000000Z",
+    }
+    with open(f"{folder}/hot.jsonl", "w") as file:
+        file.writelines(json.dumps({**event, "auditID": str(number)}) + "\n" for number in range(alerts))
+    run(TOOL, "tool", "topics", "--create", "--topic", topic, "--partitions", "3")
+    run(TOOL, "stop", "--keep")
+    with open(f"{folder}/drain.yaml", "w") as config:
+        config.write(
+            f"state_dir: {folder}/drain\nserver: {{listen: '127.0.0.1:{port}'}}\n"
+            f"inputs: [{{type: file, paths: [{folder}/hot.jsonl], from: start}}]\n"
+            f"outputs: [{{type: kafka, bootstrap_servers: '{SERVERS}', topic: {topic}}}]\n"
+        )
+    log = open(f"{folder}/drain.log", "w")
+    process = subprocess.Popen([lapwing, "run", "-c", f"{folder}/drain.yaml"], stderr=log)
+    while metric(port, "lapwing_input_records_total") < alerts:
+        time.sleep(0.2)
+    found = metric(port, "lapwing_alerts_total")
+    run(TOOL, "start")
+    sent = lambda: metric(port, "lapwing_output_sent_total")
+    while (before := sent()) == 0:
+        time.sleep(0.02)
+    began = time.monotonic()
+    while (after := sent()) < found * 0.97:
+        time.sleep(0.02)
+    seconds = time.monotonic() - began
+    process.terminate()
+    process.wait()
+    return (after - before) / seconds
 
 
 def main():
@@ -91,7 +144,7 @@ def main():
         bare, ours, costs, twos, peaks = [], [], [], [], []
         for attempt in range(ROUNDS):
             bare.append(messages / float(run(f"{examples}/kafka", "count", SERVERS, topic, str(messages))))
-            each, cost, peak = take_in(lapwing, folder, topic, messages, 1, attempt)
+            each, cost, peak, shares = take_in(lapwing, folder, topic, messages, 1, attempt)
             ours.append(1 / each)
             costs.append(cost)
             peaks.append(peak)
@@ -105,7 +158,11 @@ def main():
             "share": round(middle(ours) / middle(bare), 3),
             "cpu_us_per_event": round(middle(costs) * 1e6, 2),
             "cpu_us_per_event_two_members": round(middle(twos) * 1e6, 2),
+            "cpu_us_per_event_by_thread": {
+                name: round(used / messages * 1e6, 2) for name, used in shares.items() if used > 0.02
+            },
             "peak_mb": round(max(peaks), 1),
+            "written_alerts_per_second": round(drain(lapwing, folder)),
         }))
         run(TOOL, "tool", "topics", "--delete", "--topic", topic)
 

@@ -53,7 +53,8 @@ impl Codec {
 
     /// The record of a step. None if it is no step of these correlations.
     pub fn pack(&self, step: &Step) -> Option<Record> {
-        let tag = self.tags.get(Packed::read(&step.bytes)?.rule as usize)?;
+        let packed = Packed::read(&step.bytes)?;
+        let tag = self.tags.get(packed.rule as usize)?;
         let mut rest = &step.bytes[..];
         take_number(&mut rest)?;
         let mut value = Vec::with_capacity(MAGIC.len() + 48 + tag.name.len() + rest.len());
@@ -63,8 +64,7 @@ impl Codec {
         put_number(&mut value, tag.name.len() as u64);
         value.extend_from_slice(tag.name.as_bytes());
         value.extend_from_slice(rest);
-        let group = Packed::read(&step.bytes)?.group;
-        let values = step::group_values(group).into_iter();
+        let values = step::group_values(packed.group).into_iter();
         let key = std::iter::once(&*tag.name).chain(values).collect::<Vec<_>>().join("\u{1f}");
         Some(Record { key: key.into_bytes(), value })
     }

@@ -39,7 +39,8 @@ const MOST: usize = 64;
 /// The pause between two looks at what is not handled yet.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How far the clocks of those who write messages may differ from those of the events in them.
+/// How far the clocks of those who write messages may differ from those of the events in them, and how old what follows usually is
+/// at most when a partition is given to the member.
 const SKEW: Nanos = 300 * 1_000_000_000;
 
 /// A partition that the member has.
@@ -305,13 +306,13 @@ impl Group {
         begin: i64,
     ) -> (i64, Nanos) {
         let Purpose::Windows(look_back) = self.purpose else { return (begin, Nanos::MIN) };
-        // Most of what follows is of now. What is older makes itself known.
+        // Most of what follows is of now, or was written a moment ago. What is older makes itself known.
         let since = nanos_now().saturating_sub(look_back.reach).saturating_sub(SKEW);
         self.written_since(consumer, topic, number, (low, begin), since)
     }
 
-    /// The first offset, of those up to the given ones, that was written at this time or later, and the time since when nothing
-    /// is before it.
+    /// Where messages of this time and later begin, within these offsets, and the time since when all are behind that. Clocks
+    /// differ: a message may have been written a little before its own time.
     fn written_since(
         &self,
         consumer: &BaseConsumer<Group>,
@@ -320,7 +321,7 @@ impl Group {
         (low, most): (i64, i64),
         since: Nanos,
     ) -> (i64, Nanos) {
-        match offset_of(consumer, topic, number, since.div_euclid(1_000_000)) {
+        match offset_of(consumer, topic, number, since.saturating_sub(SKEW).div_euclid(1_000_000)) {
             Ok(Some(offset)) if offset > low => (offset.min(most), since),
             Ok(None) => (most, since),
             // Nothing older is there. The same if the broker does not say: then all is read.
@@ -351,7 +352,7 @@ impl Group {
             return Place::New;
         }
         // Twice as far, so that it is not done often.
-        let since = needed.saturating_sub(covered.saturating_sub(needed)).saturating_sub(SKEW);
+        let since = needed.saturating_sub(covered.saturating_sub(needed));
         let low = match consumer.fetch_watermarks(topic, number, ASK) {
             Ok((low, _)) => low,
             Err(error) => return Place::Nowhere(error),

@@ -175,6 +175,56 @@ proptest! {
     }
 }
 
+/// Bursts of three, 15 seconds apart: those of one strand, then those of another, 20 hours before.
+fn strands() -> Vec<Match> {
+    let strand = |from: i64| {
+        (0..120_u8).map(move |nth| Match {
+            detector: 0,
+            at: from + i64::from(nth / 3) * 150 + i64::from(nth % 3),
+            request: nth,
+            actor: 0,
+            target: 0,
+        })
+    };
+    // First what begins the bursts, then what goes on with them, then what completes them.
+    let mut late: Vec<Match> = strand(0).collect();
+    late.sort_by_key(|m| m.request % 3);
+    strand(20 * 36_000).chain(late).collect()
+}
+
+#[test]
+fn members_may_be_hours_behind_one_another() {
+    let rules = vec![growing().remove(0)];
+    let found = |mut correlator: Correlator| {
+        let mut found = Vec::new();
+        steps(&rules, &strands()).iter().for_each(|step| correlator.push(step, &mut found));
+        ids(&found)
+    };
+    let expected = model(&rules, &strands());
+    let correlator = || Correlator::new(rules.clone(), BUDGET).expect("good rules");
+    assert_eq!(found(correlator().partial()), expected);
+    assert!(found(correlator()).len() < expected.len(), "one that sees all keeps no such history");
+}
+
+#[test]
+fn other_titles_are_taken_and_other_logic_is_not() {
+    let rules = growing();
+    let mut correlator = Correlator::new(rules.clone(), BUDGET).expect("good rules").partial();
+    let matches: Vec<Match> =
+        (0..3).map(|at| Match { detector: 0, at: i64::from(at), request: at, actor: 0, target: 0 }).collect();
+    let steps = steps(&rules[..1], &matches);
+    let mut found = Vec::new();
+    steps[..2].iter().for_each(|step| correlator.push(step, &mut found));
+    let mut changed = rules.clone();
+    changed[1].logic_hash = [9; 32];
+    assert!(!correlator.adapt(changed) && !correlator.adapt(rules[1..].to_vec()));
+    let mut titled = rules;
+    "another title".clone_into(&mut titled[0].title);
+    assert!(correlator.adapt(titled));
+    correlator.push(&steps[2], &mut found);
+    assert_eq!(found.iter().map(|f| f.alert.rule.as_str()).collect::<Vec<_>>(), ["another title"]);
+}
+
 #[test]
 fn there_are_chains_among_the_rules() {
     let rules = growing();
