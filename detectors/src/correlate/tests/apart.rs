@@ -197,7 +197,9 @@ fn members_may_be_hours_behind_one_another() {
     let rules = vec![growing().remove(0)];
     let found = |mut correlator: Correlator| {
         let mut found = Vec::new();
-        steps(&rules, &strands()).iter().for_each(|step| correlator.push(step, &mut found));
+        for step in &steps(&rules, &strands()) {
+            correlator.push(step, &mut found);
+        }
         ids(&found)
     };
     let expected = model(&rules, &strands());
@@ -214,7 +216,9 @@ fn other_titles_are_taken_and_other_logic_is_not() {
         (0..3).map(|at| Match { detector: 0, at: i64::from(at), request: at, actor: 0, target: 0 }).collect();
     let steps = steps(&rules[..1], &matches);
     let mut found = Vec::new();
-    steps[..2].iter().for_each(|step| correlator.push(step, &mut found));
+    for step in &steps[..2] {
+        correlator.push(step, &mut found);
+    }
     let mut changed = rules.clone();
     changed[1].logic_hash = [9; 32];
     assert!(!correlator.adapt(changed) && !correlator.adapt(rules[1..].to_vec()));
