@@ -158,6 +158,40 @@ fn what_was_deleted_before_it_was_read_is_told_exactly() {
     house.judge_singles(&expected, 0, stopping);
 }
 
+/// What is deleted before a member that reads comes to it: every message is judged or told as lost, whichever it was.
+#[test]
+fn what_is_deleted_under_a_member_is_told_exactly() {
+    const QUIET: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/livez","verb":"get","user":{"username":"system:apiserver"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+    let (mut house, mut cluster, topic, mut events) = house("kafka-overtaken");
+    house.has_gaps = true;
+    let mut lapwing = house.start();
+    lapwing.ready();
+    for _ in 0..scaled(2, 20) {
+        cluster.feed(&house, &topic, &events.take(100));
+        let expected = house.singles();
+        house.all_come(&expected);
+        let before = lapwing.metric("lapwing_kafka_gap_messages_total");
+        lapwing.signal(Signal::STOP);
+        for _ in 0..3_000 {
+            cluster.send(&topic, None, Some(QUIET));
+        }
+        cluster.flush();
+        cluster.delete_all(&topic);
+        lapwing.signal(Signal::CONT);
+        let all = cluster.written(&topic) as f64;
+        until("every message is judged or told as lost", || {
+            let lost = lapwing.metric("lapwing_kafka_gap_messages_total");
+            let judged = lapwing.metric("lapwing_input_records_total");
+            assert!(judged + lost <= all, "{judged} are judged and {lost} lost of {all}");
+            lost > before && judged + lost == all
+        });
+    }
+    let expected = house.singles();
+    let stopping = lapwing.stop();
+    house.judge_singles(&expected, 0, stopping);
+    all_is_committed(&cluster, &topic);
+}
+
 #[test]
 fn suspended_for_longer_than_its_session() {
     let (mut house, mut cluster, topic, mut events) = house("kafka-suspended");

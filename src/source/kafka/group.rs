@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +22,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use detectors::event::time::Nanos;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
+use rdkafka::metadata::MetadataTopic;
 
 use super::{Config, From, Purpose, stream};
 use crate::kafka::{self, Sasl};
@@ -32,10 +33,15 @@ use crate::text::for_terminal;
 
 /// How long a question to the broker may take.
 const ASK: Duration = Duration::from_secs(10);
-/// How often one that was not answered is asked again before a partition is taken as the broker thinks best.
-const ATTEMPTS: u32 = 3;
+/// And all that is asked at once: far less than the broker waits for a member that does not poll. What is not answered by then
+/// is asked again later.
+const ALL: Duration = Duration::from_secs(60);
+/// And what is only asked to tell it.
+pub(super) const SOON: Duration = Duration::from_secs(2);
 /// While so many notices wait for the lane, trouble with brokers makes no more of them.
 const MOST: usize = 64;
+/// The pause before a question is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
 /// The pause between two looks at what is not handled yet.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -59,7 +65,7 @@ struct Partition {
     /// For windows it was read from this offset on, where messages of this time and later are.
     from: i64,
     covered: Nanos,
-    /// When it was given to the member, as [`State::given`] counts.
+    /// When it was given to the member, as [`Group::given`] counts.
     since: u64,
 }
 
@@ -82,8 +88,6 @@ struct State {
     partitions: HashMap<Arc<str>, Partition>,
     waiting: VecDeque<Waiting>,
     notices: Vec<Notice>,
-    /// How often partitions were given or taken. What was read of a partition before it was given the last time is not committed.
-    given: u64,
     /// Partitions have been given, whose first positions are to be committed.
     begun: bool,
     /// Partitions have changed since it was asked.
@@ -117,6 +121,10 @@ pub(super) struct Group {
     telemetry: Arc<Telemetry>,
     readiness: Readiness,
     state: Mutex<State>,
+    /// How often partitions were given or taken. What was read of a partition before it was given the last time is not committed.
+    given: AtomicU64,
+    /// How many partitions topics had when the member came. What is made later is read from its beginning.
+    before: Mutex<Option<HashMap<String, i32>>>,
     /// The member leaves the group.
     leaving: AtomicBool,
 }
@@ -139,6 +147,8 @@ impl Group {
             telemetry,
             readiness,
             state: Mutex::default(),
+            given: AtomicU64::new(0),
+            before: Mutex::default(),
             leaving: AtomicBool::new(false),
         })
     }
@@ -175,18 +185,30 @@ impl Group {
         std::mem::take(&mut self.state().begun)
     }
 
+    /// How often partitions were given or taken.
+    pub(super) fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a partition has been read up to an offset. It is of no matter if it was given to the member anew since.
+    pub(super) fn read(&self, stream: &str, next: i64, given: u64) {
+        if let Some(partition) = self.state().partitions.get_mut(stream)
+            && given >= partition.since
+        {
+            partition.read = partition.read.max(next);
+        }
+    }
+
     /// What a batch will be known by at the lane.
     pub(super) fn waiting(
         &self,
         stream: Arc<str>,
         next: i64,
+        given: u64,
         handled: oneshot::Receiver<Handled>,
     ) -> Waiting {
-        let mut state = self.state();
-        if let Some(partition) = state.partitions.get_mut(&stream) {
-            partition.read = partition.read.max(next);
-        }
-        Waiting { stream, next, handled, given: state.given, empty: false }
+        self.read(&stream, next, given);
+        Waiting { stream, next, handled, given, empty: false }
     }
 
     /// The lane has a batch.
@@ -250,49 +272,86 @@ impl Group {
         }
     }
 
+    /// Notes which partitions there are before the member has any.
+    pub(super) fn look_around(&self, consumer: &BaseConsumer<Group>, time: Duration) {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.is_none() {
+            match consumer.fetch_metadata(None, time) {
+                Ok(all) => {
+                    let size =
+                        |topic: &MetadataTopic| (topic.name().to_owned(), topic.partitions().len() as i32);
+                    *before = Some(all.topics().iter().map(size).collect());
+                }
+                Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
+            }
+        }
+    }
+
+    /// True if a partition was made while the member was there.
+    fn is_new(&self, topic: &str, number: i32) -> bool {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.as_ref().is_some_and(|before| before.get(topic).is_none_or(|partitions| number >= *partitions))
+    }
+
     /// Partitions are given to the member: from where the group is, or where a first start begins.
     fn begin(&self, consumer: &BaseConsumer<Group>, given: &mut TopicPartitionList) {
-        let committed = self.committed(consumer, given);
+        let until = Instant::now() + ALL;
+        self.look_around(consumer, ASK);
+        let committed = self.committed(consumer, given, until);
         for mut one in given.elements() {
             let (topic, number) = (one.topic().to_owned(), one.partition());
-            let committed = committed.as_ref().and_then(|all| all.get(&(topic.clone(), number)).copied());
-            let ends = consumer.fetch_watermarks(&topic, number, ASK).ok();
-            let begin = match committed {
-                Some(Offset::Offset(committed)) => Some(self.resumed(&topic, number, committed, ends)),
-                // The broker did not answer: it is asked again when the first message is fetched.
-                None => None,
-                Some(_) => ends.and_then(|ends| self.first(consumer, &topic, number, ends)),
-            };
-            let (from, covered) = match (begin, ends) {
-                (Some(begin), Some((low, _))) => self.look_back(consumer, &topic, number, low, begin),
-                _ => (begin.unwrap_or(-1), Nanos::MIN),
-            };
-            let offset = begin.map_or(Offset::Stored, |_| Offset::Offset(from));
+            let was = committed.as_ref().and_then(|all| all.get(&(topic.clone(), number)).copied());
+            let ends = consumer.fetch_watermarks(&topic, number, left(until)).ok();
+            let offset = self.adopt(consumer, (&topic, number), was, ends, until);
             if let Err(error) = one.set_offset(offset) {
                 tracing::warn!(input = %self.input, %error, "a position cannot be set");
             }
-            let fresh = !matches!(committed, Some(Offset::Offset(_)));
-            let behind = begin.filter(|begin| !fresh && committed != Some(Offset::Offset(*begin)));
-            let mut state = self.state();
-            state.begun |= fresh && begin.is_some();
-            let read = begin.unwrap_or(-1);
-            let partition = Partition {
-                topic: topic.clone(),
-                number,
-                read,
-                handled: begin.filter(|_| fresh),
-                top: behind.map_or(read, |behind| behind - 1),
-                known: read,
-                from,
-                covered,
-                since: state.given + 1,
-            };
-            let name: Arc<str> = stream(&topic, number).into();
-            if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
-                state.fresh.push((Arc::clone(&name), behind));
-            }
-            state.partitions.insert(name, partition);
         }
+    }
+
+    /// Takes a partition that has been read up to an offset, as far as is known, and ends there and there. Returns from where on
+    /// it is to be read.
+    fn adopt(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        (topic, number): (&str, i32),
+        was: Option<Offset>,
+        ends: Option<(i64, i64)>,
+        until: Instant,
+    ) -> Offset {
+        let begin = match was {
+            Some(Offset::Offset(read)) => Some(self.resumed(topic, number, read, ends)),
+            // The broker did not answer: it is asked again when the first message is fetched.
+            None => None,
+            Some(_) => ends.and_then(|ends| self.first(consumer, topic, number, ends, until)),
+        };
+        let (from, covered) = match (begin, ends) {
+            (Some(begin), Some((low, _))) => self.look_back(consumer, topic, number, (low, begin), until),
+            // Nothing is known of what is before: the first message makes known what it needs.
+            _ => (begin.unwrap_or(-1), nanos_now().saturating_add(SKEW)),
+        };
+        let fresh = !matches!(was, Some(Offset::Offset(_)));
+        let behind = begin.filter(|begin| !fresh && was != Some(Offset::Offset(*begin)));
+        let mut state = self.state();
+        state.begun |= fresh && begin.is_some();
+        let read = begin.unwrap_or(-1);
+        let partition = Partition {
+            topic: topic.to_owned(),
+            number,
+            read,
+            handled: begin.filter(|_| fresh),
+            top: behind.map_or(read, |behind| behind - 1),
+            known: read,
+            from,
+            covered,
+            since: self.given() + 1,
+        };
+        let name: Arc<str> = stream(topic, number).into();
+        if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
+            state.fresh.push((Arc::clone(&name), behind));
+        }
+        state.partitions.insert(name, partition);
+        begin.map_or(Offset::Stored, |_| Offset::Offset(from))
     }
 
     /// From which offset on a partition has to be read for the windows of what follows `begin`, and the time since when all of
@@ -302,13 +361,13 @@ impl Group {
         consumer: &BaseConsumer<Group>,
         topic: &str,
         number: i32,
-        low: i64,
-        begin: i64,
+        (low, begin): (i64, i64),
+        until: Instant,
     ) -> (i64, Nanos) {
         let Purpose::Windows(look_back) = self.purpose else { return (begin, Nanos::MIN) };
         // Most of what follows is of now, or was written a moment ago. What is older makes itself known.
         let since = nanos_now().saturating_sub(look_back.reach).saturating_sub(SKEW);
-        self.written_since(consumer, topic, number, (low, begin), since)
+        self.written_since(consumer, topic, number, (low, begin), since, until)
     }
 
     /// Where messages of this time and later begin, within these offsets, and the time since when all are behind that. Clocks
@@ -320,8 +379,9 @@ impl Group {
         number: i32,
         (low, most): (i64, i64),
         since: Nanos,
+        until: Instant,
     ) -> (i64, Nanos) {
-        match offset_of(consumer, topic, number, since.saturating_sub(SKEW).div_euclid(1_000_000)) {
+        match offset_of(consumer, topic, number, since.saturating_sub(SKEW).div_euclid(1_000_000), until) {
             Ok(Some(offset)) if offset > low => (offset.min(most), since),
             Ok(None) => (most, since),
             // Nothing older is there. The same if the broker does not say: then all is read.
@@ -339,7 +399,8 @@ impl Group {
         let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
         let name = stream(topic, number);
         let (known, from, covered) = match self.state().partitions.get(&*name) {
-            Some(partition) => (partition.known, partition.from, partition.covered),
+            // Where it began is not known if the broker has not said.
+            Some(one) => (one.known, if one.from < 0 { offset } else { one.from }, one.covered),
             None => return Place::New,
         };
         if offset < known {
@@ -353,11 +414,12 @@ impl Group {
         }
         // Twice as far, so that it is not done often.
         let since = needed.saturating_sub(covered.saturating_sub(needed));
+        let until = Instant::now() + ASK;
         let low = match consumer.fetch_watermarks(topic, number, ASK) {
             Ok((low, _)) => low,
             Err(error) => return Place::Nowhere(error),
         };
-        let (start, covered) = self.written_since(consumer, topic, number, (low, from), since);
+        let (start, covered) = self.written_since(consumer, topic, number, (low, from), since, until);
         let further = start < from;
         if further && let Err(error) = consumer.seek(topic, number, Offset::Offset(start), ASK) {
             return Place::Nowhere(error);
@@ -376,13 +438,14 @@ impl Group {
         &self,
         consumer: &BaseConsumer<Group>,
         given: &TopicPartitionList,
+        until: Instant,
     ) -> Option<HashMap<(String, i32), Offset>> {
-        for _ in 0..ATTEMPTS {
+        while Instant::now() < until {
             let mut wanted = TopicPartitionList::new();
             for one in given.elements() {
                 wanted.add_partition(one.topic(), one.partition());
             }
-            match consumer.committed_offsets(wanted, ASK) {
+            match consumer.committed_offsets(wanted, left(until)) {
                 Ok(committed) => {
                     let sound = committed.elements().iter().all(|one| one.error().is_ok());
                     if sound {
@@ -391,6 +454,7 @@ impl Group {
                 }
                 Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
             }
+            std::thread::sleep(AGAIN.min(left(until)));
         }
         None
     }
@@ -405,7 +469,7 @@ impl Group {
         let message = if committed < low {
             self.telemetry.retention_gap(&self.input, (low - committed) as u64);
             format!(
-                "{name}: {} messages, {committed} to {}, were deleted before they were read: keep them longer than the \
+                "{name}: {} offsets, {committed} to {}, were deleted before they were read: keep them longer than the \
                  longest outage",
                 low - committed,
                 low - 1
@@ -434,52 +498,79 @@ impl Group {
         topic: &str,
         number: i32,
         (low, high): (i64, i64),
+        until: Instant,
     ) -> Option<i64> {
         match (self.since, self.from) {
             (None, From::Start) => Some(low),
-            (None, From::End) => Some(high),
+            (None, From::End) => Some(if self.is_new(topic, number) { low } else { high }),
             (Some(since), _) => {
-                let offset = offset_of(consumer, topic, number, since);
+                let offset = offset_of(consumer, topic, number, since, until);
                 offset.ok().map(|offset| offset.unwrap_or(high))
             }
         }
     }
 
-    /// A position has turned out not to be there any more.
-    pub(super) fn reset(&self, consumer: &BaseConsumer<Group>) {
+    /// A position has turned out not to be there any more. Its partition is read no further then, and nobody says which it is: all
+    /// are given to the consumer anew, each where it has to go on. False if that has to be tried again.
+    pub(super) fn reset(&self, consumer: &BaseConsumer<Group>) -> bool {
+        let until = Instant::now() + ALL;
+        let mut unknown = TopicPartitionList::new();
         let known: Vec<(String, i32, i64, i64)> = {
             let state = self.state();
             let of = |one: &Partition| (one.topic.clone(), one.number, one.read, one.from);
             state.partitions.values().map(of).collect()
         };
+        for (topic, number, ..) in known.iter().filter(|(.., read, _)| *read < 0) {
+            unknown.add_partition(topic, *number);
+        }
+        let asked = unknown.count() > 0;
+        let committed =
+            asked.then(|| self.committed(consumer, &unknown, until)).flatten().unwrap_or_default();
         let positions = consumer.position().map(|all| all.to_topic_map()).unwrap_or_default();
+        let mut given = TopicPartitionList::new();
         for (topic, number, read, from) in known {
-            let Ok(ends) = consumer.fetch_watermarks(&topic, number, ASK) else { continue };
-            let (low, _) = ends;
-            let at = match positions.get(&(topic.clone(), number)) {
-                Some(Offset::Offset(at)) => *at,
-                _ => from,
-            };
-            let anew = if read < 0 {
-                self.first(consumer, &topic, number, ends)
+            let of = (topic, number);
+            let ends = consumer.fetch_watermarks(&of.0, number, left(until)).ok();
+            let lost = read < 0 || ends.is_some_and(|(low, high)| !(low..=high).contains(&read));
+            let offset = if lost {
+                let was = if read < 0 { committed.get(&of).copied() } else { Some(Offset::Offset(read)) };
+                self.adopt(consumer, (&of.0, number), was, ends, until)
             } else {
-                Some(self.resumed(&topic, number, read, Some(ends))).filter(|begin| *begin != read)
+                let at = match positions.get(&of) {
+                    Some(Offset::Offset(at)) => (*at).max(from).min(read),
+                    _ => from,
+                };
+                // What is gone and was wanted for windows only is no loss: nothing older is there for anybody.
+                Offset::Offset(ends.map_or(at, |(low, _)| at.max(low)))
             };
-            // What is gone and was wanted for windows only is no loss: nothing older is there for anybody.
-            let Some(begin) = anew.or((at < low).then_some(low)) else { continue };
-            match consumer.seek(&topic, number, Offset::Offset(begin), ASK) {
-                Ok(()) => {
-                    let name: Arc<str> = stream(&topic, number).into();
-                    let mut state = self.state();
-                    state.begun |= anew.is_some() && read < 0;
-                    if anew.is_some() && read >= 0 {
-                        state.fresh.push((Arc::clone(&name), Some(begin)));
-                    }
-                    if let Some(partition) = state.partitions.get_mut(&*name) {
-                        partition.sought(begin, anew.is_some());
-                    }
-                }
-                Err(error) => self.telemetry.broker_error(&self.input, &error.to_string()),
+            // It can only be refused for what no offset is.
+            let _ = given.add_partition_offset(&of.0, number, offset);
+        }
+        self.given.fetch_add(1, Ordering::Relaxed);
+        let done = if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            consumer.incremental_unassign(&given).and_then(|()| consumer.incremental_assign(&given))
+        } else {
+            consumer.assign(&given)
+        };
+        if let Err(error) = &done {
+            self.telemetry.broker_error(&self.input, &error.to_string());
+        }
+        done.is_ok()
+    }
+
+    /// Asks how far partitions go that are read no further for a while.
+    pub(super) fn ask_lag(&self, consumer: &BaseConsumer<Group>) {
+        let until = Instant::now() + SOON;
+        let read: Vec<(Arc<str>, String, i32, i64)> = {
+            let state = self.state();
+            let of = |(name, one): (&Arc<str>, &Partition)| {
+                (Arc::clone(name), one.topic.clone(), one.number, one.read)
+            };
+            state.partitions.iter().map(of).filter(|(.., read)| *read >= 0).collect()
+        };
+        for (name, topic, number, read) in read {
+            if let Ok((_, high)) = consumer.fetch_watermarks(&topic, number, left(until)) {
+                self.telemetry.partition_lag(&self.input, &name, (high - read).max(0));
             }
         }
     }
@@ -511,24 +602,10 @@ impl Group {
     /// Tells the metrics which partitions the member has.
     fn tell(&self) {
         let mut state = self.state();
-        state.given += 1;
+        self.given.fetch_add(1, Ordering::Relaxed);
         state.changed = true;
         self.telemetry.rebalanced(&self.input, state.partitions.len());
         self.readiness.group(&self.input, format!("{} partitions", state.partitions.len()));
-    }
-}
-
-impl Partition {
-    /// It is read from here on, without what was before. With `anew` this is where the group is, too: at once if it had no
-    /// position, else once the gap is told.
-    fn sought(&mut self, begin: i64, anew: bool) {
-        (self.from, self.covered) = (begin, Nanos::MIN);
-        if anew {
-            let first = self.read < 0;
-            self.handled = first.then_some(begin);
-            self.top = if first { begin } else { begin - 1 };
-            (self.read, self.known) = (begin, begin);
-        }
     }
 }
 
@@ -572,12 +649,10 @@ impl ClientContext for Group {
     fn stats(&self, statistics: Statistics) {
         for (topic, about) in &statistics.topics {
             for (number, partition) in &about.partitions {
-                if *number >= 0 && partition.consumer_lag >= 0 {
-                    self.telemetry.partition_lag(
-                        &self.input,
-                        &stream(topic, *number),
-                        partition.consumer_lag,
-                    );
+                let name = stream(topic, *number);
+                // Of those that others have by now, old figures are kept.
+                if partition.consumer_lag >= 0 && self.state().partitions.contains_key(&*name) {
+                    self.telemetry.partition_lag(&self.input, &name, partition.consumer_lag);
                 }
             }
         }
@@ -653,14 +728,20 @@ fn offset_of(
     topic: &str,
     number: i32,
     millis: i64,
+    until: Instant,
 ) -> Result<Option<i64>, KafkaError> {
     let mut times = TopicPartitionList::new();
     times.add_partition_offset(topic, number, Offset::Offset(millis.max(0)))?;
-    let found = consumer.offsets_for_times(times, ASK)?;
+    let found = consumer.offsets_for_times(times, left(until))?;
     let found = found.elements();
     let Some(found) = found.first() else { return Ok(None) };
     found.error()?;
     Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
+}
+
+/// How long a question may take that is to be answered until then.
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), ASK)
 }
 
 /// The time of the system.

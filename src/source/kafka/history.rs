@@ -445,7 +445,7 @@ impl Reader {
 
     /// The next messages, about `most` bytes of them. None are, when none came for a while.
     pub(crate) fn read(&mut self, most: usize) -> Gathered {
-        let mut gathered = Gathered::new(Arc::clone(&self.stream));
+        let mut gathered = Gathered::new(Arc::clone(&self.stream), 0);
         if self.next >= self.partition.range.end {
             self.done();
         } else if !self.ended {

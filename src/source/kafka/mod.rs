@@ -37,7 +37,7 @@ use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
 use detectors::event::time::Nanos;
-use group::{Group, Place, Waiting};
+use group::{Group, Place, SOON, Waiting};
 
 pub(crate) mod address;
 mod group;
@@ -327,6 +327,7 @@ fn consumer(
         config.client()?.create_with_context(group).context("librdkafka refuses the configuration")?;
     let topics: Vec<&str> = config.topics.iter().map(|topic| topic.0.as_str()).collect();
     consumer.subscribe(&topics).context("cannot subscribe to the topics")?;
+    consumer.context().look_around(&consumer, SOON);
     Ok(consumer)
 }
 
@@ -355,6 +356,8 @@ pub(crate) struct Gathered {
     pub(crate) messages: Vec<Message>,
     /// The offset that follows, if there is one to be committed.
     next: Option<i64>,
+    /// It is read since partitions were given to the member so many times.
+    given: u64,
 }
 
 /// One member of the group.
@@ -371,6 +374,8 @@ struct Member {
     /// When none was held last.
     held_since: Instant,
     paused: bool,
+    /// A position is lost, and the partition not read since.
+    adrift: bool,
     commit_every: Duration,
     committed: Instant,
 }
@@ -387,6 +392,7 @@ impl Member {
             held: None,
             held_since: Instant::now(),
             paused: false,
+            adrift: false,
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
             committed: Instant::now(),
         }
@@ -423,10 +429,17 @@ impl Member {
         if self.committed.elapsed() >= self.commit_every || self.consumer.context().has_begun() {
             self.committed = Instant::now();
             self.consumer.context().commit(&self.consumer);
+            if self.paused {
+                self.consumer.context().ask_lag(&self.consumer);
+            }
+        }
+        if self.adrift {
+            self.adrift = !self.reset();
         }
         self.tell()?;
+        let given = self.consumer.context().given();
         for (stream, next) in self.consumer.context().take_given() {
-            self.gathered.push_back(Gathered { next, ..Gathered::new(stream) });
+            self.gathered.push_back(Gathered { next, ..Gathered::new(stream, given) });
         }
         self.offer()?;
         if self.held.is_none() {
@@ -447,9 +460,10 @@ impl Member {
                         Place::Later => break,
                         Place::Nowhere(error) => return Err(End::Fatal(error)),
                     };
-                    let gathered = gather(&mut self.gathered, message.topic(), message.partition());
+                    let given = self.consumer.context().given();
+                    let gathered = gather(&mut self.gathered, message.topic(), message.partition(), given);
                     match gathered.take(&message, again) {
-                        Some(taken) => bytes += taken,
+                        Some(taken) => bytes += taken + size_of::<Message>(),
                         None => self.outlet.telemetry.null_message(&self.input),
                     }
                 }
@@ -482,12 +496,14 @@ impl Member {
 
     /// What has been gathered of a partition becomes a batch.
     fn hand_over(&mut self) {
-        let Some(Gathered { stream, of, bytes, messages, next }) = self.gathered.pop_front() else { return };
+        let Some(gathered) = self.gathered.pop_front() else { return };
+        let Gathered { stream, of, bytes, messages, next, given } = gathered;
         let (reply, handled) = oneshot::channel();
-        let waiting = next.map(|next| self.consumer.context().waiting(Arc::clone(&stream), next, handled));
+        let group = self.consumer.context();
+        let waiting = next.map(|next| group.waiting(Arc::clone(&stream), next, given, handled));
         if bytes.is_empty() && of.is_some() {
             // Nothing but positions; dropping the reply would say that they are not handled.
-            return self.consumer.context().handed(waiting.map(Waiting::empty));
+            return group.handed(waiting.map(Waiting::empty));
         }
         let batch = Batch {
             input: Arc::clone(&self.input),
@@ -512,7 +528,9 @@ impl Member {
         }
         let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
         if batch.room.is_none() {
-            batch.room = self.outlet.try_take(batch.bytes.len());
+            let messages =
+                batch.messages.as_ref().map_or(0, |messages| messages.len() * size_of::<Message>());
+            batch.room = self.outlet.try_take(batch.bytes.len() + messages);
         }
         if batch.room.is_none() {
             self.held = Some((batch, waiting));
@@ -529,7 +547,9 @@ impl Member {
     /// Pauses all partitions while the lane is busy, and lets them go on afterwards.
     fn keep_pace(&mut self) {
         let busy = self.held.is_some();
-        if busy == self.paused && !(busy && self.consumer.context().take_changed()) {
+        // A partition that was taken while it was paused is paused still when it comes again.
+        let changed = self.consumer.context().take_changed();
+        if busy == self.paused && !changed {
             return;
         }
         let Ok(assignment) = self.consumer.assignment() else { return };
@@ -542,12 +562,38 @@ impl Member {
         }
     }
 
+    /// Goes on where a position was lost. False if that has to be tried again.
+    fn reset(&mut self) -> bool {
+        let group = self.consumer.context();
+        for gathered in &self.gathered {
+            if let Some(next) = gathered.next {
+                group.read(&gathered.stream, next, gathered.given);
+            }
+        }
+        group.reset(&self.consumer)
+    }
+
+    /// Has it told that something cannot be read, once for all that wait to be told.
+    fn unreadable(&mut self, message: String, identity: String) {
+        let input = Arc::clone(&self.input);
+        let notice = Notice { input, part: None, what: What::Unreadable, message, identity };
+        if !self.notices.contains(&notice) {
+            self.notices.push_back(notice);
+        }
+    }
+
     /// An error instead of a message.
     fn failed(&mut self, error: KafkaError) -> Result<(), End> {
         match error {
             KafkaError::MessageConsumptionFatal(_) => return Err(End::Fatal(error)),
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => {
-                self.consumer.context().reset(&self.consumer);
+            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset) => self.adrift = true,
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => {
+                self.outlet.telemetry.broker_error(&self.input, &error.to_string());
+                let message =
+                    format!("nothing can be read: {error}: the user needs the ACLs READ and DESCRIBE");
+                self.unreadable(message, format!("kafka:{}:{error}", self.input));
             }
             KafkaError::MessageConsumption(code) if history::is_damage(code) => {
                 self.outlet.telemetry.broker_error(&self.input, &error.to_string());
@@ -555,12 +601,7 @@ impl Member {
                     "messages are damaged ({code}), and their partition is read no further; lapwing_kafka_lag_messages tells \
                      which it is: move the group past them (kafka-consumer-groups --reset-offsets)"
                 );
-                let identity = format!("kafka:{}:{code}", self.input);
-                let input = Arc::clone(&self.input);
-                let notice = Notice { input, part: None, what: What::Unreadable, message, identity };
-                if !self.notices.contains(&notice) {
-                    self.notices.push_back(notice);
-                }
+                self.unreadable(message, format!("kafka:{}:{code}", self.input));
             }
             // librdkafka goes on by itself.
             error => self.outlet.telemetry.broker_error(&self.input, &error.to_string()),
@@ -570,21 +611,23 @@ impl Member {
 }
 
 /// Where messages of a partition are gathered.
-fn gather<'g>(all: &'g mut VecDeque<Gathered>, topic: &str, partition: i32) -> &'g mut Gathered {
-    let of = |gathered: &Gathered| gathered.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic);
+fn gather<'g>(all: &'g mut VecDeque<Gathered>, topic: &str, partition: i32, given: u64) -> &'g mut Gathered {
+    let of = |gathered: &Gathered| {
+        gathered.given == given && gathered.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic)
+    };
     let at = all.iter().rposition(of).unwrap_or_else(|| {
         let of = Some((topic.to_owned(), partition));
         // With room for the message that fills it up.
         let bytes = Vec::with_capacity(BATCH + BATCH / 4);
-        all.push_back(Gathered { of, bytes, ..Gathered::new(stream(topic, partition).into()) });
+        all.push_back(Gathered { of, bytes, ..Gathered::new(stream(topic, partition).into(), given) });
         all.len() - 1
     });
     &mut all[at]
 }
 
 impl Gathered {
-    fn new(stream: Arc<str>) -> Gathered {
-        Gathered { stream, of: None, bytes: Vec::new(), messages: Vec::new(), next: None }
+    fn new(stream: Arc<str>, given: u64) -> Gathered {
+        Gathered { stream, of: None, bytes: Vec::new(), messages: Vec::new(), next: None, given }
     }
 
     /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were; `None` if it has

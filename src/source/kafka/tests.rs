@@ -1,5 +1,9 @@
-//! What the configuration says, and what a message becomes. How a member behaves is held by the fault suite, against a
-//! cluster.
+//! What the configuration says, what a message becomes, and what a member does about a lane that takes nothing. The rest of how
+//! a member behaves is held by the fault suite, against a cluster.
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tokio::sync::mpsc;
 
 use super::*;
 
@@ -64,7 +68,7 @@ fn packed_payloads_are_unpacked_and_bombs_are_not() {
         packed.finish().unwrap()
     };
     let check = |payload: &[u8], expected: &[u8]| {
-        let mut gathered = Gathered { bytes: b"before".to_vec(), ..Gathered::new("t/0".into()) };
+        let mut gathered = Gathered { bytes: b"before".to_vec(), ..Gathered::new("t/0".into(), 0) };
         gathered.unpack(payload);
         assert_eq!(gathered.bytes, [b"before", expected].concat());
     };
@@ -74,4 +78,74 @@ fn packed_payloads_are_unpacked_and_bombs_are_not() {
     check(torn, torn);
     let bomb = pack(&vec![b' '; LARGEST as usize + 1]);
     check(&bomb, &bomb);
+}
+
+/// Two partitions, and a member whose lane has room for one message.
+#[test]
+fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 2, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let of =
+        |yaml: &str| config(&format!("{{bootstrap_servers: '{servers}', topics: [t], {yaml}}}")).unwrap();
+    let config = of("from: start, session_timeout_ms: 6000");
+    let (sender, mut lane) = mpsc::channel(1);
+    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
+    let consumer = consumer(&config, Purpose::Part, &outlet, Readiness::new()).unwrap();
+    let mut member = Member::new(&config, consumer, outlet);
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+    let write = |partition| {
+        producer
+            .send(BaseRecord::<(), str>::to("t").partition(partition).payload("{}"))
+            .map_err(|e| e.0)
+            .unwrap();
+        producer.flush(Duration::from_secs(10)).unwrap();
+    };
+    write(0);
+    write(1);
+    write(0);
+    let until = |member: &mut Member, what: &str, holds: &mut dyn FnMut(&mut Member) -> bool| {
+        let began = Instant::now();
+        while !holds(member) {
+            assert!(began.elapsed() < Duration::from_secs(60), "this did not come about: {what}");
+            assert!(member.turn().is_ok());
+        }
+    };
+    until(&mut member, "all is paused", &mut |member| member.paused);
+    let assigned = |member: &Member| member.consumer.assignment().unwrap().count();
+    assert_eq!(assigned(&member), 2);
+
+    let other: BaseConsumer =
+        of("from: end").client().unwrap().set("session.timeout.ms", "6000").create().unwrap();
+    other.subscribe(&["t"]).unwrap();
+    until(&mut member, "one is the other's", &mut |member| {
+        other.poll(Duration::from_millis(10));
+        assigned(member) == 1 && other.assignment().unwrap().count() == 1
+    });
+    let drain = |lane: &mut mpsc::Receiver<Delivery>| {
+        let mut streams = Vec::new();
+        while let Ok(delivery) = lane.try_recv() {
+            let Delivery::Batch(batch) = delivery else { continue };
+            streams.extend(batch.messages.unwrap().into_iter().map(|message| message.stream.to_string()));
+        }
+        streams
+    };
+    until(&mut member, "the rest goes on", &mut |member| {
+        drain(&mut lane);
+        other.poll(Duration::from_millis(10));
+        !member.paused
+    });
+    drop(other);
+    until(&mut member, "both are the member's again", &mut |member| {
+        drain(&mut lane);
+        assigned(member) == 2
+    });
+    write(0);
+    write(1);
+    let mut came = Vec::new();
+    until(&mut member, "both are read", &mut |_| {
+        came.extend(drain(&mut lane));
+        ["t/0", "t/1"].iter().all(|stream| came.iter().any(|came| came == stream))
+    });
 }
