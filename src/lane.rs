@@ -858,7 +858,9 @@ impl Lane {
         let key = (raised.detector, raised.of.clone());
         let again = self.raised.entry(key).or_insert((Instant::now(), 0));
         again.1 += 1;
-        if again.1 > 1 && again.0.elapsed() < INCIDENTS {
+        // Each gap is told, with what it lacks.
+        let limited = raised.detector != What::Gap.detector();
+        if limited && again.1 > 1 && again.0.elapsed() < INCIDENTS {
             self.parts.telemetry.suppressed("rate_limit", 1);
             return None;
         }

@@ -36,6 +36,10 @@ mod watch;
 use cli::{Cli, Command, Look};
 use exit::{Exit, Failure};
 
+/// Also librdkafka's: messages and alerts are made in one thread and dropped in another.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::Entry;
 use super::cursor::Cursor;
 use super::dead::Dead;
 use super::group::{Closed, Effect, Fate, Groups};
@@ -21,7 +22,7 @@ use super::log::{Place, Reader};
 use super::spool::{Spool, Spools};
 use crate::lane::{Order, Raised};
 use crate::outputs::damaged;
-use crate::sink::{Common, Item, Outcome, RateLimit, Transport};
+use crate::sink::{Batch, Common, Item, Outcome, RateLimit, Transport};
 use crate::telemetry::Telemetry;
 
 /// The first pause after a failure, at most.
@@ -118,6 +119,16 @@ impl Again {
     }
 }
 
+/// An alert of the log that nobody has looked at yet.
+#[derive(Debug)]
+struct Read {
+    /// Where the cursor stands once it is done.
+    place: Place,
+    bytes: u64,
+    /// None if it cannot be read.
+    item: Option<Item>,
+}
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -128,6 +139,8 @@ enum Next {
 /// The work of a courier, with what it holds while it works.
 struct Work {
     c: Courier,
+    /// What was read while the receiver had the word.
+    ahead: VecDeque<Read>,
     pending: VecDeque<Pending>,
     pace: Pace,
     /// Pause after a failure; doubled with each.
@@ -159,6 +172,7 @@ impl Courier {
         let now = Instant::now();
         let mut work = Work {
             c: self,
+            ahead: VecDeque::new(),
             pending: VecDeque::new(),
             pace,
             pause: SHORTEST,
@@ -226,31 +240,27 @@ impl Work {
 
     /// Reads alerts until there are enough for one call of the transport.
     fn fill(&mut self) -> std::io::Result<()> {
-        let most = self.c.transport.batch().max_items;
-        while self.pending.len() < most
-            && let Some(chunk) = self.c.reader.next()?
-        {
-            let places: Vec<Place> = (1..=chunk.entries.len()).map(|done| chunk.after(done)).collect();
-            for (entry, place) in chunk.entries.into_iter().zip(places) {
-                let bytes = entry.json.len() as u64;
-                let (item, effect) = match Item::parse(entry.json) {
-                    Ok(item) => self.wanted(Arc::new(item)),
-                    // It was written by us and has a checksum: only another version can have written what we can't read.
-                    Err(_) => {
-                        self.c.telemetry.dropped(&self.c.name, "unreadable", 1);
-                        (None, None)
-                    }
-                };
-                let place = Some(place);
-                self.pending.push_back(Pending {
-                    place,
-                    bytes,
-                    item,
-                    effect,
-                    attempts: 0,
-                    first_tried: None,
-                });
-            }
+        let Batch { max_items, max_bytes, .. } = self.c.transport.batch();
+        let size = |pending: &Pending| pending.item.as_ref().map_or(0, |item| item.line.len());
+        let mut held: usize = self.pending.iter().map(size).sum();
+        while self.pending.len() < max_items && held < max_bytes {
+            let Some(Read { place, bytes, item }) = self.ahead.pop_front() else {
+                if read(&mut self.c.reader, &mut self.ahead)? {
+                    continue;
+                }
+                break;
+            };
+            let (item, effect) = match item {
+                Some(item) => self.wanted(Arc::new(item)),
+                // It was written by us and has a checksum: only another version can have written what we can't read.
+                None => {
+                    self.c.telemetry.dropped(&self.c.name, "unreadable", 1);
+                    (None, None)
+                }
+            };
+            held += item.as_ref().map_or(0, |item| item.line.len());
+            let place = Some(place);
+            self.pending.push_back(Pending { place, bytes, item, effect, attempts: 0, first_tried: None });
         }
         Ok(())
     }
@@ -298,7 +308,7 @@ impl Work {
 
     /// Moves the cursor past what is done; with groups not at every turn, unless it must be `now`.
     fn remember(&mut self, now: bool) {
-        let Work { c, passed, pending, .. } = self;
+        let Work { c, ahead, passed, pending, .. } = self;
         // Also while nothing passes: that is when somebody has to know.
         let oldest = pending.iter().find_map(|pending| pending.item.as_ref());
         c.telemetry.spool_oldest(&c.name, oldest.and_then(|item| time::parse(item.alert.time.as_bytes())));
@@ -306,7 +316,7 @@ impl Work {
         if changed && !now && self.saved.elapsed() < SAVE {
             return;
         }
-        if self.pending.is_empty() {
+        if pending.is_empty() && ahead.is_empty() {
             c.spool.done(0, 0, c.reader.place().consumed());
         }
         let Passed { bytes, alerts, place } = std::mem::take(passed);
@@ -345,13 +355,28 @@ impl Work {
         undone.take(batch.max_items.min(limit)).take_while(fits).cloned().collect()
     }
 
-    /// Sends. None if it is to end before it is done.
+    /// Sends, and reads what comes next while the receiver has the word. None if it is to end before it is done.
     async fn send(&mut self, items: &[Arc<Item>]) -> Option<Vec<Outcome>> {
-        let Work { c, .. } = self;
+        let Work { c, ahead, .. } = self;
+        let Batch { max_items, max_bytes, .. } = c.transport.batch();
+        let reader = &mut c.reader;
+        let reading = async {
+            let size = |read: &Read| read.bytes as usize;
+            let mut held: usize = ahead.iter().map(size).sum();
+            while ahead.len() < max_items && held < max_bytes {
+                let before = ahead.len();
+                // What cannot be read is asked for again, and told of, when its turn comes.
+                if !read(reader, ahead).unwrap_or(false) {
+                    break;
+                }
+                held += ahead.range(before..).map(size).sum::<usize>();
+            }
+        };
         let mut phase = c.phase.clone();
         let mut reopen = false;
         let outcomes = {
-            let sending = c.transport.send(items);
+            // First all is on its way, then there is time for reading.
+            let sending = async { tokio::join!(biased; c.transport.send(items), reading).0 };
             tokio::pin!(sending);
             loop {
                 tokio::select! {
@@ -528,6 +553,22 @@ impl Work {
             _ = c.phase.changed() => Next::Go,
         }
     }
+}
+
+/// Reads the next record with alerts. False: that was all that there is.
+///
+/// # Errors
+/// Those of [`Reader::next`].
+fn read(reader: &mut Reader, ahead: &mut VecDeque<Read>) -> std::io::Result<bool> {
+    let Some(chunk) = reader.next()? else { return Ok(false) };
+    let places: Vec<Place> = (1..=chunk.entries.len()).map(|done| chunk.after(done)).collect();
+    let read = |(entry, place): (Entry, Place)| Read {
+        place,
+        bytes: entry.json.len() as u64,
+        item: Item::parse(entry.json).ok(),
+    };
+    ahead.extend(chunk.entries.into_iter().zip(places).map(read));
+    Ok(true)
 }
 
 /// Waits until the time to end has come.

@@ -27,7 +27,7 @@ mod transport;
 pub(crate) use encoding::Encoding;
 pub(crate) use output::{Common, Output, RateLimit, level_schema};
 pub(crate) use pretty::{Page, style as level_style};
-pub(crate) use transport::{Item, Outcome, Transport, group_key};
+pub(crate) use transport::{Batch, Item, Outcome, Transport, group_key};
 
 /// The alert as the line that `run` keeps and forwards: native JSON, without a newline.
 pub(crate) fn native(alert: &Alert) -> String {

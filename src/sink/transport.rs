@@ -163,7 +163,7 @@ impl Transport {
             }
             Transport::Http(sink) => sink.batch(),
             Transport::Syslog(_) => Batch { max_items: 64, max_bytes: 256 << 10, concurrency: 1 },
-            Transport::Kafka(_) => Batch { max_items: 4096, max_bytes: 4 << 20, concurrency: 1 },
+            Transport::Kafka(_) => Batch { max_items: 8192, max_bytes: 8 << 20, concurrency: 1 },
         }
     }
 
