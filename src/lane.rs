@@ -13,6 +13,7 @@
 //! Stop is a value: the sources are told to stop, their ends of the channel close, and the lane has ended when it has handled
 //! what they left. Completion is the closed channel.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -67,9 +68,9 @@ const SHORTEST: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An input of which nothing has come for so long holds back no clock.
 const IDLE: Duration = Duration::from_secs(30);
-/// Why a member that correlates does not take other correlations.
-const OTHER_LOGIC: &str =
-    "the logic of correlations has changed: restart members that correlate, which read their windows anew";
+/// Why a member of a fleet does not take other correlations.
+const OTHER_LOGIC: &str = "correlations, their logic or the fields that they show have changed: all members of a fleet need the \
+                           same, so stop those that detect, wait until nobody lags behind, and start all anew";
 /// Alerts about the run itself are raised once in this time for each input or output and kind.
 const INCIDENTS: Duration = Duration::from_secs(60);
 
@@ -275,14 +276,15 @@ impl Lane {
                 }
                 // Whoever asked has given up waiting, and goes on with what was before.
                 Next::Reload(_, reply) if reply.is_closed() => {}
-                // Its windows are in the topic, which is read for them at a start only.
+                // One member must not change what others count, and windows are read from the topic at a start only.
+                Next::Reload(new, reply)
+                    if self.parts.role != Role::All && !new.engine.adapt(&mut correlator) =>
+                {
+                    let _ = reply.send(Err(io::Error::other(OTHER_LOGIC))); // nothing has changed
+                }
                 Next::Reload(new, reply) if self.parts.role == Role::Correlate => {
-                    let same = new.engine.adapt(&mut correlator);
-                    if same {
-                        judging = *new;
-                    }
-                    let outcome = same.then_some(()).ok_or_else(|| io::Error::other(OTHER_LOGIC));
-                    let _ = reply.send(outcome); // the outcome is what it was anyway
+                    judging = *new;
+                    let _ = reply.send(Ok(())); // the outcome is what it was anyway
                 }
                 Next::Reload(new, reply) => {
                     let changed = self.changed(&new.engine).and_then(|()| self.restored(&new.engine));
@@ -589,7 +591,7 @@ impl Lane {
             stream: stream.to_owned(),
             offset,
             length,
-            reason,
+            reason: Cow::Borrowed(reason),
             sha256,
             bytes: batch.part(stream, offset, length).unwrap_or_default().to_vec(),
         };
@@ -632,7 +634,7 @@ impl Lane {
             detector: "integrity/dead-letter",
             of: first.input.clone(),
             message: format!(
-                "{} at byte {}: {}; it is in the dead letters",
+                "{} at offset {}: {}; it is in the dead letters",
                 first.stream, first.offset, first.reason
             ),
             identity: format!("{}\0{}\0{:?}", first.stream, first.offset, first.sha256),

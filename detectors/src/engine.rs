@@ -135,7 +135,7 @@ pub enum Extent {
 pub struct RuleTag {
     /// `family/name`.
     pub name: String,
-    /// Hash of its logic and that of its members, and of the form of steps.
+    /// Hash of its logic and that of its members, of the form of steps, and of the fields that they bring along.
     pub logic: [u8; 32],
 }
 
@@ -228,18 +228,14 @@ impl Engine {
     }
 
     /// Puts its titles, levels and messages in the place of those of a correlator of the same rules. False, and nothing has
-    /// changed, if their logic is another.
+    /// changed, if their logic is another, or the fields that they show.
     pub fn adapt(&self, correlator: &mut Correlator) -> bool {
         correlator.adapt(self.correlations.clone())
     }
 
     /// What tells the correlations of this engine from those of another: the rule that a step begins with counts among them.
     pub fn correlations(&self) -> impl ExactSizeIterator<Item = RuleTag> {
-        self.correlations.iter().map(|rule| {
-            let mut logic = rule.logic_hash;
-            logic[0] ^= correlate::FORM;
-            RuleTag { name: rule.name.clone(), logic }
-        })
+        self.correlations.iter().map(|rule| RuleTag { name: rule.name.clone(), logic: rule.step_hash() })
     }
 
     /// The names of the correlations whose conditions can become false again: these wait for the time by all events, so one

@@ -465,7 +465,7 @@ impl Run {
         let (reply, done) = oneshot::channel();
         self.orders.try_send(Order::Reload(Box::new(judging), reply)).ok().context(BUSY)?;
         let done = tokio::time::timeout(RELOAD, done).await.context(BUSY)?;
-        done.context("the run is ending")?.context("the log cannot be written")?;
+        done.context("the run is ending")??;
         self.outputs.replace(built).await;
         self.live = live;
         Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))

@@ -3,6 +3,7 @@
 //! Guarantees: what was rejected is durable when the call returns. The files take no more room than they may; the oldest
 //! half goes to make room, and what goes is counted. Lines hold raw bytes of events: the files are for their owner's eyes only.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -60,7 +61,7 @@ pub(crate) struct Rejected {
     /// Its length.
     pub(crate) length: u64,
     /// Why it is no event.
-    pub(crate) reason: &'static str,
+    pub(crate) reason: Cow<'static, str>,
     /// SHA-256 of it, if somebody has it.
     pub(crate) sha256: Option<String>,
     /// As much of it as is at hand.
@@ -131,7 +132,7 @@ impl Dead {
             if !lines.is_empty() {
                 lines.push('\n');
             }
-            lines.push_str(&letter(&record.input, record.reason, 1, Some(about))?);
+            lines.push_str(&letter(&record.input, &record.reason, 1, Some(about))?);
             if lines.len() > FLUSH {
                 self.append(std::mem::take(&mut lines))?;
             }
@@ -241,7 +242,7 @@ mod tests {
             stream: stream.to_owned(),
             offset,
             length: bytes.len() as u64,
-            reason: "no event",
+            reason: "no event".into(),
             sha256: None,
             bytes: bytes.to_vec(),
         }]

@@ -9,7 +9,10 @@ use super::{DEAD_LETTERS, Judging, Lane, PATIENCE, Parts, SHORTEST, Yield, stopp
 use crate::delivery::dead::Rejected;
 use crate::server::Readiness;
 use crate::source::{Batch, Handled, Message};
+use crate::text::clipped;
 
+/// What is told of a name that another process wrote.
+const NAME: usize = 100;
 /// A lane that waits for the brokers still lives.
 const ALIVE: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,8 @@ impl Lane {
         done: &mut Yield,
     ) -> Handled {
         let (mut alerts, mut latest, mut bad) = (Vec::new(), None, 0);
+        // What another partition still holds is not late because this one is ahead.
+        correlator.hold(self.behind());
         for message in batch.messages.iter().flatten() {
             match self.codec.unpack(&batch.bytes[message.range()]) {
                 Ok(step) => {
@@ -45,7 +50,7 @@ impl Lane {
                         telemetry.input_dead_letters_dropped(&batch.input, 1);
                         continue;
                     }
-                    done.rejected.push(rejected(batch, message, &stray));
+                    done.rejected.push(rejected(batch, message, stray));
                 }
             }
         }
@@ -85,8 +90,13 @@ impl Lane {
                 telemetry.matches_refused(&reason);
                 telemetry.backpressure(pause);
                 matches = left;
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PATIENCE);
+                tokio::select! {
+                    () = stopped(&mut stop) => {
+                        self.given_up = true;
+                        return false;
+                    }
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(PATIENCE),
+                }
             }
         }
         telemetry.matches_written(written);
@@ -95,12 +105,13 @@ impl Lane {
 }
 
 /// A message that is no match of ours.
-fn rejected(batch: &Batch, message: &Message, stray: &Stray) -> Rejected {
+fn rejected(batch: &Batch, message: &Message, stray: Stray) -> Rejected {
     let bytes = &batch.bytes[message.range()];
     let reason = match stray {
-        Stray::Damaged => "not a match",
-        Stray::Unknown(_) => {
-            "a match of a correlation that this member lacks, or of which it has another logic"
+        Stray::Damaged => "not a match".into(),
+        Stray::Unknown(name) => {
+            let name = clipped(&name, NAME);
+            format!("a match of {name}, which this member lacks, or of which it has another logic").into()
         }
     };
     Rejected {

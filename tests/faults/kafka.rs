@@ -170,7 +170,7 @@ fn what_is_deleted_under_a_member_is_told_exactly() {
         cluster.feed(&house, &topic, &events.take(100));
         let expected = house.singles();
         house.all_come(&expected);
-        let before = lapwing.metric("lapwing_kafka_gap_messages_total");
+        let before = lapwing.metric("lapwing_kafka_gap_messages_total") as usize;
         lapwing.signal(Signal::STOP);
         for _ in 0..3_000 {
             cluster.send(&topic, None, Some(QUIET));
@@ -178,10 +178,10 @@ fn what_is_deleted_under_a_member_is_told_exactly() {
         cluster.flush();
         cluster.delete_all(&topic);
         lapwing.signal(Signal::CONT);
-        let all = cluster.written(&topic) as f64;
+        let all = cluster.written(&topic);
         until("every message is judged or told as lost", || {
-            let lost = lapwing.metric("lapwing_kafka_gap_messages_total");
-            let judged = lapwing.metric("lapwing_input_records_total");
+            let lost = lapwing.metric("lapwing_kafka_gap_messages_total") as usize;
+            let judged = lapwing.metric("lapwing_input_records_total") as usize;
             assert!(judged + lost <= all, "{judged} are judged and {lost} lost of {all}");
             lost > before && judged + lost == all
         });

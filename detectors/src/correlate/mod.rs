@@ -57,14 +57,13 @@ pub use rule::{
     COMPUTED, Condition, Expr, Kind, LATENESS, MAX_COUNT, MAX_MEMBERS, MAX_TIMESPAN, Member, Op, Rule,
     Source, subscriptions,
 };
-pub(crate) use step::FORM;
 pub use step::{Place, StepBuilder};
 
 use clock::Clock;
 use report::Firing;
 use rule::{Judge, Plan, Taken};
 use store::Store;
-use window::{Entry, Group, Seen, Windows};
+use window::{BUCKETS, Entry, Group, MOST_BUCKETS, Seen, Windows};
 
 /// The memory that groups may take unless the caller says otherwise.
 pub const BUDGET: usize = 24 << 20;
@@ -227,8 +226,8 @@ impl Correlator {
     /// Takes other titles, levels and messages of the same rules. False, and nothing has changed, if they are not the same.
     pub fn adapt(&mut self, rules: Vec<Rule>) -> bool {
         let Ok(plans) = rule::compile(rules) else { return false };
-        let key = |plan: &Plan| (plan.rule.name.clone(), plan.rule.logic_hash, plan.rule.silent);
-        let same = |(old, new): (&Plan, &Plan)| key(old) == key(new) && old.rule.shown() == new.rule.shown();
+        let key = |plan: &Plan| (plan.rule.name.clone(), plan.rule.step_hash(), plan.rule.silent);
+        let same = |(old, new): (&Plan, &Plan)| key(old) == key(new);
         let all = plans.len() == self.plans.len() && self.plans.iter().zip(&plans).all(same);
         if all {
             self.plans = plans;
@@ -322,6 +321,12 @@ impl Correlator {
         if self.partial { APART } else { 0 }
     }
 
+    /// How many buckets a group of a rule may have.
+    fn most_buckets(&self, plan: &Plan) -> usize {
+        let history = usize::try_from(self.apart() / plan.rule.timespan.max(1)).unwrap_or(usize::MAX);
+        BUCKETS.saturating_add(history).min(MOST_BUCKETS)
+    }
+
     /// True if a packed step is one of these rules'.
     fn fits(&self, packed: &step::Packed<'_>) -> bool {
         self.plans.get(packed.rule as usize).is_some_and(|plan| {
@@ -344,6 +349,7 @@ impl Correlator {
         let plan = &self.plans[a.rule as usize];
         let (bucket, closes) = (plan.bucket(a.time), plan.rule.closes());
         let due = plan.due(bucket);
+        let most = self.most_buckets(plan);
         let floor = plan.bucket(self.closed.saturating_sub(self.apart())).saturating_sub(plan.keep);
         if closes && due < self.closed {
             self.stats.late += 1;
@@ -356,7 +362,7 @@ impl Correlator {
             self.due.insert((due, plan.depth, id));
         }
         let entry = Entry { time: a.time, id: a.id, member: a.member, told: false };
-        if group.add(plan, entry, a.note, floor) {
+        if group.add(plan, entry, a.note, (floor, most)) {
             let touched = group.buckets.len() - 1;
             group.buckets[touched].inexact |= a.inexact;
             let mut sinks = Sinks {
@@ -415,12 +421,15 @@ impl Correlator {
             if let Some(due) = group.due {
                 self.due.remove(&(due, plan.depth, id));
             }
-            let (now, apart) = (self.clock.now(), self.apart());
-            let now = now.map(|now| now.saturating_sub(apart));
-            if group.due.is_none() && now.is_some_and(|now| over(plan, &group, now)) {
+            let (clock, apart) = (self.clock.now(), self.apart());
+            let over_at =
+                |now: Option<Nanos>| group.due.is_none() && now.is_some_and(|now| over(plan, &group, now));
+            let now = clock.map(|now| now.saturating_sub(apart));
+            if over_at(now) {
                 continue;
             }
-            self.stats.evicted += 1;
+            // What was kept only for those that are behind is no loss before they need it.
+            self.stats.evicted += u64::from(!over_at(clock));
             let span = plan.rule.timespan;
             let end = group.newest().saturating_add(2).saturating_mul(span);
             let limit = now.map_or(Nanos::MAX, |now| now.saturating_add(apart + 2 * span));

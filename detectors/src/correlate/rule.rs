@@ -1,5 +1,8 @@
 //! Correlation rules as data, and what is worked out from them once, at start-up.
 
+use sha2::{Digest as _, Sha256};
+
+use super::step::FORM;
 use crate::event::time::{Nanos, SECOND};
 use crate::level::Level;
 
@@ -230,6 +233,19 @@ impl Rule {
             Kind::ValueCount { fields } => fields,
             _ => &[],
         }
+    }
+
+    /// What steps of the rule depend on: its logic, the form of steps, and the fields that they bring along, which have places
+    /// and no names there.
+    pub(crate) fn step_hash(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.logic_hash);
+        hash.update([FORM]);
+        for name in self.shown() {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+        }
+        hash.finalize().into()
     }
 
     /// The fields shown beside those of the group: the counted ones, and those of the message and of Sigma's `fields`.

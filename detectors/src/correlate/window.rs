@@ -40,7 +40,10 @@ const DUE: usize = 64;
 const ANCHORS: usize = 3;
 
 /// Buckets that a group may have.
-const BUCKETS: usize = 256;
+pub(super) const BUCKETS: usize = 256;
+
+/// And where history is kept beside them: of a day for timespans of a minute and longer.
+pub(super) const MOST_BUCKETS: usize = 2048;
 
 /// One event in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,7 +277,7 @@ impl Group {
     ///
     /// An event at t needs the buckets from one before its own, and its own is at most `keep - 1` before the clock's while
     /// it is late by no more than [`Plan::patience`].
-    fn touch(&mut self, index: i64, keep: i64, floor: i64) -> &mut Bucket {
+    fn touch(&mut self, index: i64, keep: i64, (floor, most): (i64, usize)) -> &mut Bucket {
         if let Some(at) = self.find(index) {
             self.buckets[at..].rotate_left(1);
         } else {
@@ -288,16 +291,17 @@ impl Group {
         }
         let near = |b: &Bucket| anchors.iter().any(|a| a.abs_diff(b.index) <= keep.unsigned_abs());
         self.buckets.retain(|b| b.index >= floor || near(b));
-        let surplus = self.buckets.len().saturating_sub(BUCKETS);
+        let surplus = self.buckets.len().saturating_sub(most);
         self.buckets.drain(..surplus);
         let touched = self.buckets.last_mut().expect("the touched bucket stays");
         touched.inexact |= surplus > 0;
         touched
     }
 
-    /// Adds an event to its bucket. Buckets before `floor` are over. False if nothing is new.
-    pub(super) fn add(&mut self, plan: &Plan, entry: Entry, note: &[u8], floor: i64) -> bool {
-        let bucket = self.touch(plan.bucket(entry.time), plan.keep, floor);
+    /// Adds an event to its bucket. Buckets before the first of the bounds are over, and there are at most so many. False if
+    /// nothing is new.
+    pub(super) fn add(&mut self, plan: &Plan, entry: Entry, note: &[u8], bounds: (i64, usize)) -> bool {
+        let bucket = self.touch(plan.bucket(entry.time), plan.keep, bounds);
         let (first, last) = bucket.span.unwrap_or((entry.time, entry.time));
         bucket.span = Some((first.min(entry.time), last.max(entry.time)));
         let new = match plan.judge {

@@ -175,6 +175,34 @@ proptest! {
     }
 }
 
+/// Matches of one member: three in every bucket of a day, of which the last is a day late.
+#[test]
+fn a_group_may_have_all_buckets_of_a_day() {
+    let mut rule = growing().remove(0);
+    rule.timespan = 60 * SECOND;
+    let rules = vec![rule];
+    let matches: Vec<Match> = [0, 1, 2]
+        .into_iter()
+        .flat_map(|nth| (0..23 * 60).map(move |minute| (nth, minute)))
+        .map(|(nth, minute)| Match {
+            detector: 0,
+            at: minute * 600 + nth,
+            request: nth as u8,
+            actor: 0,
+            target: 0,
+        })
+        .collect();
+    let expected = model(&rules, &matches);
+    let mut correlator = Correlator::new(rules.clone(), 64 << 20).expect("good rules").partial();
+    let mut found = Vec::new();
+    for step in &steps(&rules, &matches) {
+        correlator.push(step, &mut found);
+    }
+    assert_eq!(expected.len(), 23 * 60);
+    assert_eq!(ids(&found), expected);
+    assert!(found.iter().all(|found| found.alert.approximate != Some(true)));
+}
+
 /// Bursts of three, 15 seconds apart: those of one strand, then those of another, 20 hours before.
 fn strands() -> Vec<Match> {
     let strand = |from: i64| {
