@@ -230,7 +230,7 @@ impl Groups {
             gap: family(
                 r,
                 "kafka_gap_messages",
-                "Messages that the broker deleted before they were read; each gap is an alert",
+                "Offsets that were deleted before they were read, or whose messages are damaged; each gap is an alert",
             ),
             nulls: family(r, "kafka_null_messages", "Messages without a payload, which were passed over"),
             errors: family(r, "kafka_errors", "Errors that the client told of; it goes on by itself"),

@@ -104,6 +104,29 @@ impl Cluster {
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// Flips a bit in the middle of what a broker has of a partition, while the brokers, held alone, are down.
+    pub(crate) fn damage(&self, topic: &str, partition: i32) {
+        let Hold::Alone { directory, .. } = &self.hold else { panic!("the brokers are others' too") };
+        self.brokers("stop", &["--keep"]);
+        let log = format!("{directory}/broker-1/data/{topic}-{partition}/00000000000000000000.log");
+        let mut bytes = std::fs::read(&log).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&log, bytes).unwrap();
+        self.brokers("start", &[]);
+    }
+
+    /// Deletes a topic of real brokers, and makes it again.
+    pub(crate) fn make_anew(&self, topic: &str) {
+        let deleted = waiting(self.admin().delete_topics(&[topic], &AdminOptions::new()));
+        deleted.unwrap().remove(0).unwrap();
+        let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1));
+        until("the topic can be made again", || {
+            let made = waiting(self.admin().create_topics([&new], &AdminOptions::new()));
+            made.unwrap().remove(0).is_ok()
+        });
+    }
+
     pub(crate) fn client(&self, group: &str) -> BaseConsumer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.servers)

@@ -19,6 +19,9 @@ use crate::house::House;
 use crate::oracle::{self, Alerts};
 use crate::process::{scaled, until};
 
+/// An event that raises nothing.
+const QUIET: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/livez","verb":"get","user":{"username":"system:apiserver"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
+
 /// A house that reads a topic, and the topic.
 pub(crate) fn house(name: &'static str) -> (House, Cluster, String, Events) {
     let mut house = House::new(name);
@@ -161,7 +164,6 @@ fn what_was_deleted_before_it_was_read_is_told_exactly() {
 /// What is deleted before a member that reads comes to it: every message is judged or told as lost, whichever it was.
 #[test]
 fn what_is_deleted_under_a_member_is_told_exactly() {
-    const QUIET: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/livez","verb":"get","user":{"username":"system:apiserver"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
     let (mut house, mut cluster, topic, mut events) = house("kafka-overtaken");
     house.has_gaps = true;
     let mut lapwing = house.start();
@@ -187,6 +189,68 @@ fn what_is_deleted_under_a_member_is_told_exactly() {
         });
     }
     let expected = house.singles();
+    let stopping = lapwing.stop();
+    house.judge_singles(&expected, 0, stopping);
+    all_is_committed(&cluster, &topic);
+}
+
+#[test]
+fn messages_that_are_damaged_at_the_broker_are_passed_over() {
+    let mut house = House::new("kafka-damage");
+    let Some(mut cluster) = Cluster::alone(house.seed) else { return };
+    let topic = cluster.topic("kafka-damage");
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    house.has_gaps = true;
+    let mut events = Events::new(house.seed, 200);
+    let lapwing = house.start();
+    cluster.feed(&house, &topic, &events.take(100));
+    let expected = house.singles();
+    house.all_come(&expected);
+    lapwing.stop();
+    for _ in 0..20 {
+        for _ in 0..50 {
+            cluster.send(&topic, None, Some(QUIET));
+        }
+        cluster.flush();
+    }
+    cluster.damage(&topic, 1);
+    let lapwing = house.start();
+    let mut lost = 0;
+    until("every message is judged or told as damaged", || {
+        lost = lapwing.metric("lapwing_kafka_gap_messages_total") as usize;
+        let judged = lapwing.metric("lapwing_input_records_total") as usize;
+        judged + lost == 1_000
+    });
+    assert!((1..200).contains(&lost), "{lost} are lost, of some 20 in a batch");
+    cluster.feed(&house, &topic, &events.take(100));
+    let expected = house.singles();
+    house.all_come(&expected);
+    let stopping = lapwing.stop();
+    house.judge_singles(&expected, 0, stopping);
+    all_is_committed(&cluster, &topic);
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
+    let mut house = House::new("kafka-anew");
+    let Some(mut cluster) = Cluster::real(house.seed, "the mock cluster deletes no topic") else { return };
+    let topic = cluster.topic("kafka-anew");
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    house.has_gaps = true;
+    let mut events = Events::new(house.seed, 200);
+    let lapwing = house.start();
+    for take in [300, 60, 600] {
+        cluster.feed(&house, &topic, &events.take(take));
+        let expected = house.singles();
+        house.all_come(&expected);
+        until("all is committed", || cluster.is_read(&topic, &topic));
+        cluster.make_anew(&topic);
+    }
+    cluster.feed(&house, &topic, &events.take(60));
+    let expected = house.singles();
+    house.all_come(&expected);
     let stopping = lapwing.stop();
     house.judge_singles(&expected, 0, stopping);
     all_is_committed(&cluster, &topic);

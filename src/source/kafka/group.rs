@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -24,7 +25,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataTopic;
 
-use super::{Config, From, Purpose, stream};
+use super::{Config, From, Purpose, assign_anew, stream, wait_for_stops};
 use crate::kafka::{self, Sasl};
 use crate::server::Readiness;
 use crate::source::{Handled, Notice, What};
@@ -62,6 +63,8 @@ struct Partition {
     top: i64,
     /// What is before this offset was handled before, and is read for the windows only.
     known: i64,
+    /// The consumer was told to read it from this offset on.
+    assigned: i64,
     /// For windows it was read from this offset on, where messages of this time and later are.
     from: i64,
     covered: Nanos,
@@ -342,6 +345,7 @@ impl Group {
             handled: begin.filter(|_| fresh),
             top: behind.map_or(read, |behind| behind - 1),
             known: read,
+            assigned: from,
             from,
             covered,
             since: self.given() + 1,
@@ -427,7 +431,7 @@ impl Group {
         if let Some(partition) = self.state().partitions.get_mut(&*name) {
             (partition.from, partition.covered) = (start, covered);
             if further {
-                partition.known = offset;
+                (partition.known, partition.assigned) = (offset, start);
             }
         }
         if further { Place::Later } else { Place::New }
@@ -515,20 +519,15 @@ impl Group {
     pub(super) fn reset(&self, consumer: &BaseConsumer<Group>) -> bool {
         let until = Instant::now() + ALL;
         let mut unknown = TopicPartitionList::new();
-        let known: Vec<(String, i32, i64, i64)> = {
-            let state = self.state();
-            let of = |one: &Partition| (one.topic.clone(), one.number, one.read, one.from);
-            state.partitions.values().map(of).collect()
-        };
+        let known = self.standing(consumer);
         for (topic, number, ..) in known.iter().filter(|(.., read, _)| *read < 0) {
             unknown.add_partition(topic, *number);
         }
         let asked = unknown.count() > 0;
         let committed =
             asked.then(|| self.committed(consumer, &unknown, until)).flatten().unwrap_or_default();
-        let positions = consumer.position().map(|all| all.to_topic_map()).unwrap_or_default();
         let mut given = TopicPartitionList::new();
-        for (topic, number, read, from) in known {
+        for (topic, number, read, at) in known {
             let of = (topic, number);
             let ends = consumer.fetch_watermarks(&of.0, number, left(until)).ok();
             let lost = read < 0 || ends.is_some_and(|(low, high)| !(low..=high).contains(&read));
@@ -536,26 +535,81 @@ impl Group {
                 let was = if read < 0 { committed.get(&of).copied() } else { Some(Offset::Offset(read)) };
                 self.adopt(consumer, (&of.0, number), was, ends, until)
             } else {
-                let at = match positions.get(&of) {
-                    Some(Offset::Offset(at)) => (*at).max(from).min(read),
-                    _ => from,
-                };
                 // What is gone and was wanted for windows only is no loss: nothing older is there for anybody.
-                Offset::Offset(ends.map_or(at, |(low, _)| at.max(low)))
+                let at = ends.map_or(at, |(low, _)| at.max(low));
+                if let Some(partition) = self.state().partitions.get_mut(&*stream(&of.0, number)) {
+                    partition.assigned = at;
+                }
+                Offset::Offset(at)
             };
             // It can only be refused for what no offset is.
             let _ = given.add_partition_offset(&of.0, number, offset);
         }
         self.given.fetch_add(1, Ordering::Relaxed);
         let done = if matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
-            consumer.incremental_unassign(&given).and_then(|()| consumer.incremental_assign(&given))
+            take_and_give(consumer, &given)
         } else {
-            consumer.assign(&given)
+            assign_anew(consumer, &given)
         };
         if let Err(error) = &done {
             self.telemetry.broker_error(&self.input, &error.to_string());
         }
         done.is_ok()
+    }
+
+    /// Partitions, up to which offset each was read, and the offset at which the consumer is.
+    fn standing(&self, consumer: &BaseConsumer<Group>) -> Vec<(String, i32, i64, i64)> {
+        let positions = consumer.position().map(|all| all.to_topic_map()).unwrap_or_default();
+        let of = |one: &Partition| {
+            let at = match positions.get(&(one.topic.clone(), one.number)) {
+                Some(Offset::Offset(at)) => (*at).max(one.assigned),
+                _ => one.assigned,
+            };
+            (one.topic.clone(), one.number, one.read, at.min(one.read))
+        };
+        self.state().partitions.values().map(of).collect()
+    }
+
+    /// Looks which partitions stand at damaged messages. These are a gap, and their partitions go on behind them once they are
+    /// given to the consumer anew ([`Group::reset`]). False if none does.
+    pub(super) fn pass_over(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        damaged: impl Fn(&str, i32, Range<i64>) -> Option<(i64, String)>,
+    ) -> bool {
+        let until = Instant::now() + ALL;
+        let mut any = false;
+        for (topic, number, _, at) in self.standing(consumer) {
+            let high = consumer.fetch_watermarks(&topic, number, left(until)).map_or(at, |(_, high)| high);
+            let found = (0 <= at && at < high && Instant::now() < until)
+                .then(|| damaged(&topic, number, at..high))
+                .flatten();
+            if let Some((end, reason)) = found {
+                any = true;
+                self.passed_over(&stream(&topic, number), at..end, &reason);
+            }
+        }
+        any
+    }
+
+    /// A partition goes on behind messages that are damaged.
+    fn passed_over(&self, name: &str, offsets: Range<i64>, reason: &str) {
+        let Range { start, end } = offsets;
+        let mut state = self.state();
+        let Some(partition) = state.partitions.get_mut(name) else { return };
+        partition.assigned = end;
+        if end > partition.read {
+            (partition.read, partition.top, partition.since) = (end, end - 1, self.given() + 1);
+            state.fresh.push((name.into(), Some(end)));
+        }
+        self.telemetry.retention_gap(&self.input, (end - start) as u64);
+        state.notices.push(Notice {
+            input: Arc::clone(&self.input),
+            part: Some(name.to_owned()),
+            what: What::Gap,
+            message: format!("{name}, at offset {start}: {reason}"),
+            identity: format!("kafka:{name}:damaged:{start}:{end}"),
+        });
     }
 
     /// Asks how far partitions go that are read no further for a while.
@@ -720,6 +774,22 @@ impl ConsumerContext for Group {
         }
         self.tell();
     }
+}
+
+/// Partitions that the consumer has are taken, and all are given to it, where it is to read each.
+fn take_and_give(consumer: &BaseConsumer<Group>, given: &TopicPartitionList) -> Result<(), KafkaError> {
+    let had = consumer.assignment()?;
+    let mut taken = TopicPartitionList::new();
+    for one in given.elements() {
+        if had.find_partition(one.topic(), one.partition()).is_some() {
+            taken.add_partition(one.topic(), one.partition());
+        }
+    }
+    if taken.count() > 0 {
+        consumer.incremental_unassign(&taken)?;
+        wait_for_stops(consumer);
+    }
+    consumer.incremental_assign(given)
 }
 
 /// The first offset that was written at this time, in milliseconds since 1970, or later. `None`: all were before.

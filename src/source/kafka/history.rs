@@ -28,7 +28,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::address::Address;
-use super::{Config, Gathered, stream};
+use super::{Config, Gathered, assign_anew, stream};
 use crate::kafka::Sasl;
 use crate::source::plan::Note;
 use crate::text::for_terminal;
@@ -124,10 +124,7 @@ impl Wanted {
             Some(config) => Config { bootstrap_servers: servers, ..config },
             None => Config::new(GROUP, &servers, &Text(address.topic.clone()), &Text(GROUP.to_owned())),
         };
-        let ours = [("group.id", GROUP), ("enable.partition.eof", "true")];
-        let ours = ours.map(|(key, value)| (key, value.to_owned()));
-        let others = [("fetch.wait.max.ms", "10"), ("statistics.interval.ms", "0")];
-        let client = config.reader(ours.into(), &others)?;
+        let client = client(&config)?;
         let cluster = config.cluster.map(|cluster| cluster.0);
         Ok(Wanted { address, client, sasl: config.sasl, cluster })
     }
@@ -181,6 +178,45 @@ impl Wanted {
         }
         topic.give_back(asked.consumer);
         Ok(listing)
+    }
+}
+
+/// How an input's brokers are read by one that joins no group.
+fn client(config: &Config) -> Result<ClientConfig> {
+    let ours = [("group.id", GROUP), ("enable.partition.eof", "true")];
+    let ours = ours.map(|(key, value)| (key, value.to_owned()));
+    config.reader(ours.into(), &[("fetch.wait.max.ms", "10"), ("statistics.interval.ms", "0")])
+}
+
+/// Where the messages end that are damaged from the beginning of a range of offsets on, and what is wrong. None if the first
+/// is sound, or cannot be had.
+///
+/// # Errors
+/// The configuration cannot be used.
+pub(super) fn damaged(
+    config: &Config,
+    topic: &str,
+    number: i32,
+    range: Range<i64>,
+) -> Result<Option<(i64, String)>> {
+    let topic = Topic {
+        name: topic.into(),
+        client: client(config)?,
+        sasl: config.sasl.clone(),
+        cluster: None,
+        patience: SHORT,
+        silent: AtomicBool::new(false),
+        idle: Mutex::default(),
+    };
+    let open = range.end;
+    let mut reader = Reader::new(&Partition { topic: Arc::new(topic), number, range, open });
+    loop {
+        reader.read(1);
+        // A search for the end passes some, too.
+        let sound = reader.skip.is_none() && reader.take_told().passed > 0;
+        if reader.over.is_some() || sound || reader.ended {
+            return Ok(reader.over);
+        }
     }
 }
 
@@ -396,6 +432,8 @@ pub(crate) struct Reader {
     passed: i64,
     /// The end of damaged messages is being looked for.
     skip: Option<Skip>,
+    /// Where those ended that were found last, and what was wrong with them.
+    over: Option<(i64, String)>,
     consumer: Option<Consumer>,
     /// How long nothing has come although it was waited for.
     waited: Duration,
@@ -436,6 +474,7 @@ impl Reader {
             next: partition.range.start,
             passed: partition.range.start,
             skip: None,
+            over: None,
             consumer: None,
             waited: Duration::ZERO,
             ended: false,
@@ -487,7 +526,7 @@ impl Reader {
         let mut list = TopicPartitionList::with_capacity(1);
         let offset = Offset::Offset(self.next);
         list.add_partition_offset(&self.partition.topic.name, self.partition.number, offset)?;
-        consumer.assign(&list)
+        assign_anew(consumer, &list)
     }
 
     fn gather(&mut self, consumer: &Consumer, most: usize, gathered: &mut Gathered) -> Then {
@@ -608,6 +647,7 @@ impl Reader {
             Look::Found(offset) => {
                 let Skip { from, reason, .. } = skip;
                 let damage = format!("messages to {} are damaged and passed over: {reason}", offset - 1);
+                self.over = Some((offset, damage.clone()));
                 self.told.damage.push((*from as u64, damage));
                 self.skip = None;
                 self.next = offset;

@@ -9,7 +9,7 @@
 //! - *A slow lane slows nobody down.* Partitions are paused then, and polling goes on, so that the group does not take the
 //!   member for dead.
 //! - *One bad message stops nothing.* It goes to the dead letters with topic, partition and offset; one without a payload is
-//!   counted and passed over.
+//!   counted and passed over. Messages that are damaged at the broker are passed over, and are a gap.
 //!
 //! The thread of an input is a [`Member`]; what the broker tells of the group comes to its [`group::Group`].
 
@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
-use rdkafka::Message as _;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message as _, TopicPartitionList};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -362,6 +362,7 @@ pub(crate) struct Gathered {
 
 /// One member of the group.
 struct Member {
+    config: Config,
     input: Arc<str>,
     cluster: Option<Arc<str>>,
     consumer: BaseConsumer<Group>,
@@ -376,6 +377,10 @@ struct Member {
     paused: bool,
     /// A position is lost, and the partition not read since.
     adrift: bool,
+    /// Messages of a partition are damaged, and it is not read since.
+    damaged: Option<RDKafkaErrorCode>,
+    /// When it was not found out which.
+    searched: Option<Instant>,
     commit_every: Duration,
     committed: Instant,
 }
@@ -383,6 +388,7 @@ struct Member {
 impl Member {
     fn new(config: &Config, consumer: BaseConsumer<Group>, outlet: Outlet) -> Member {
         Member {
+            config: config.clone(),
             input: config.name.as_str().into(),
             cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
             consumer,
@@ -393,6 +399,8 @@ impl Member {
             held_since: Instant::now(),
             paused: false,
             adrift: false,
+            damaged: None,
+            searched: None,
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
             committed: Instant::now(),
         }
@@ -433,8 +441,12 @@ impl Member {
                 self.consumer.context().ask_lag(&self.consumer);
             }
         }
+        if self.damaged.is_some() && self.searched.is_none_or(|at| at.elapsed() >= AGAIN) {
+            self.pass_over();
+        }
         if self.adrift {
-            self.adrift = !self.reset();
+            self.tell_read();
+            self.adrift = !self.consumer.context().reset(&self.consumer);
         }
         self.tell()?;
         let given = self.consumer.context().given();
@@ -562,15 +574,30 @@ impl Member {
         }
     }
 
-    /// Goes on where a position was lost. False if that has to be tried again.
-    fn reset(&mut self) -> bool {
-        let group = self.consumer.context();
+    /// The group is told how far partitions have been read, though not all of that has been handed over.
+    fn tell_read(&self) {
         for gathered in &self.gathered {
             if let Some(next) = gathered.next {
-                group.read(&gathered.stream, next, gathered.given);
+                self.consumer.context().read(&gathered.stream, next, gathered.given);
             }
         }
-        group.reset(&self.consumer)
+    }
+
+    /// Finds which messages are damaged, so that what follows them is read.
+    fn pass_over(&mut self) {
+        let Some(code) = self.damaged.take() else { return };
+        self.tell_read();
+        let config = &self.config;
+        let damaged = |topic: &str, number: i32, range: std::ops::Range<i64>| {
+            history::damaged(config, topic, number, range).ok().flatten()
+        };
+        let found = self.consumer.context().pass_over(&self.consumer, damaged);
+        self.adrift |= found;
+        self.searched = (!found).then(Instant::now);
+        if !found {
+            let message = format!("messages are damaged ({code}), and it cannot be found out which");
+            self.unreadable(message, format!("kafka:{}:{code}", self.input));
+        }
     }
 
     /// Has it told that something cannot be read, once for all that wait to be told.
@@ -597,11 +624,7 @@ impl Member {
             }
             KafkaError::MessageConsumption(code) if history::is_damage(code) => {
                 self.outlet.telemetry.broker_error(&self.input, &error.to_string());
-                let message = format!(
-                    "messages are damaged ({code}), and their partition is read no further; lapwing_kafka_lag_messages tells \
-                     which it is: move the group past them (kafka-consumer-groups --reset-offsets)"
-                );
-                self.unreadable(message, format!("kafka:{}:{code}", self.input));
+                self.damaged = Some(code);
             }
             // librdkafka goes on by itself.
             error => self.outlet.telemetry.broker_error(&self.input, &error.to_string()),
@@ -662,6 +685,26 @@ impl Gathered {
             self.bytes.truncate(start);
             self.bytes.extend_from_slice(payload);
         }
+    }
+}
+
+/// Has the consumer read other partitions, or the same ones from elsewhere.
+fn assign_anew<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &TopicPartitionList,
+) -> Result<(), KafkaError> {
+    consumer.unassign()?;
+    wait_for_stops(consumer);
+    consumer.assign(partitions)
+}
+
+/// Waits until partitions that were taken from the consumer have stopped. One that is given and taken again before that ends the
+/// process (an assertion in `rd_kafka_assignment_partition_stopped`, as of librdkafka 2.12). Its main thread answers questions in
+/// order: the first stands behind the orders to stop, the second behind the word that this is done.
+fn wait_for_stops<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    for _ in 0..2 {
+        // Only that it answers is of interest.
+        let _ = consumer.assignment();
     }
 }
 
