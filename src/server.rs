@@ -143,6 +143,11 @@ impl Readiness {
         format!("it is not yet kept where {} begins", for_terminal(input))
     }
 
+    /// While an input reads nothing because no broker is reached, or its group does not have it as a member.
+    fn member(input: &str) -> String {
+        format!("{} reads nothing: see its group", for_terminal(input))
+    }
+
     /// Says that a reason holds, or with `ok` that it does not. The text is what `/readyz` shows, so a reason that depends on
     /// an output or an input names it: `the spool of sidekick is full`.
     pub(crate) fn set(&self, reason: impl Into<Cow<'static, str>>, ok: bool) {
@@ -155,8 +160,9 @@ impl Readiness {
         }
     }
 
-    /// Says how the consumer group of an input is: shown, but no reason not to be ready.
-    pub(crate) fn group(&self, input: &str, state: String) {
+    /// Says how the consumer group of an input is, and whether the input reads, as far as that is up to the group.
+    pub(crate) fn group(&self, input: &str, state: String, reads: bool) {
+        self.set(Readiness::member(input), reads);
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(input.to_owned(), state);
     }
 

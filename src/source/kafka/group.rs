@@ -659,7 +659,8 @@ impl Group {
         self.given.fetch_add(1, Ordering::Relaxed);
         state.changed = true;
         self.telemetry.rebalanced(&self.input, state.partitions.len());
-        self.readiness.group(&self.input, format!("{} partitions", state.partitions.len()));
+        let mine = state.partitions.len();
+        self.readiness.group(&self.input, format!("{mine} partitions"), mine > 0);
     }
 }
 
@@ -714,7 +715,11 @@ impl ClientContext for Group {
         let all = all.filter(|number| **number >= 0).count();
         if let Some(group) = statistics.cgrp {
             let mine = self.state().partitions.len();
-            self.readiness.group(&self.input, format!("{mine} of {all} partitions, {}", group.join_state));
+            let up = statistics.brokers.values().any(|broker| broker.state == "UP");
+            let reads = up && (mine > 0 || group.join_state == "steady");
+            let connected = if up { "" } else { ", no broker is reached" };
+            let state = format!("{mine} of {all} partitions, {}{connected}", group.join_state);
+            self.readiness.group(&self.input, state, reads);
             let counted = matches!(self.purpose, Purpose::Whole);
             self.telemetry.scope(&self.input, counted && mine > 0 && mine < all);
         }

@@ -283,6 +283,7 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>> {
     config.check()?;
     telemetry.member(&config.name);
+    readiness.group(&config.name, "not yet a member".to_owned(), false);
     let outlet = Outlet::new(sender, room, stop, telemetry)?;
     let config = config.clone();
     thread::Builder::new()
@@ -304,7 +305,7 @@ fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readi
             },
             Err(error) => format!("{error:#}"),
         };
-        readiness.group(&config.name, "not a member".to_owned());
+        readiness.group(&config.name, "not a member".to_owned(), false);
         let input: Arc<str> = config.name.as_str().into();
         let identity = format!("kafka:{}:{reason}", config.name);
         let message = format!("{reason}; another try is made in {} seconds", AGAIN.as_secs());
