@@ -2,7 +2,7 @@
 //!
 //! Callbacks come on the member's own thread, while it polls.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,6 +89,8 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     partitions: HashMap<Arc<str>, Partition>,
+    /// Partitions that the member has had.
+    had: HashSet<Arc<str>>,
     waiting: VecDeque<Waiting>,
     notices: Vec<Notice>,
     /// Partitions have been given, whose first positions are to be committed.
@@ -290,8 +292,11 @@ impl Group {
         }
     }
 
-    /// True if a partition was made while the member was there.
+    /// True if a partition was made while the member was there, or made anew: the member has had it, and nobody's position is left.
     fn is_new(&self, topic: &str, number: i32) -> bool {
+        if self.state().had.contains(&*stream(topic, number)) {
+            return true;
+        }
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         before.as_ref().is_some_and(|before| before.get(topic).is_none_or(|partitions| number >= *partitions))
     }
@@ -354,6 +359,7 @@ impl Group {
         if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
             state.fresh.push((Arc::clone(&name), behind));
         }
+        state.had.insert(Arc::clone(&name));
         state.partitions.insert(name, partition);
         begin.map_or(Offset::Stored, |_| Offset::Offset(from))
     }
