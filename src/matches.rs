@@ -4,7 +4,6 @@
 //! The key of a record is the correlation and the group, so that whatever must be counted together comes to one member. A
 //! chained correlation writes what it fires back.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,6 +14,7 @@ use rdkafka::producer::FutureRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kafka::options::Options;
 use crate::kafka::producer::{Producer, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::source::kafka;
@@ -76,7 +76,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// Options of librdkafka, passed through.
     #[serde(default)]
-    pub(crate) librdkafka_options: BTreeMap<String, Text>,
+    pub(crate) librdkafka_options: Options,
 }
 
 fn topic() -> Text {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,7 +14,7 @@ use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::statistics::Statistics;
 
-use super::{Cluster, Sasl};
+use super::{Cluster, Sasl, refusal};
 use crate::text::for_terminal;
 
 /// What librdkafka tells, and asks for.
@@ -74,13 +74,12 @@ impl Producer {
             ("queue.buffering.max.kbytes", "65536"),
             ("partitioner", "murmur2_random"),
         ] {
-            if !cluster.options.contains_key(key) {
+            if cluster.options.get(key).is_none() {
                 client.set(key, value);
             }
         }
         let context = Context { of: of.into(), sasl: cluster.sasl.cloned() };
-        let inner =
-            client.create_with_context(context.clone()).context("librdkafka refuses the configuration")?;
+        let inner = client.create_with_context(context.clone()).map_err(refusal)?;
         Ok(Producer { client, context, inner })
     }
 

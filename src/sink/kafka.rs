@@ -4,7 +4,6 @@
 //! its actor, so that what one actor does stays in order within a partition. While the brokers are away, alerts wait in the
 //! log like those of every output.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use super::encoding::Encoding;
 use super::native;
 use super::output::output;
 use super::transport::{Item, Outcome};
+use crate::kafka::options::Options;
 use crate::kafka::producer::{Producer, accepted, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::text::clipped;
@@ -49,7 +49,7 @@ output! {
         timeout: Option<Span>,
         /// Options of librdkafka, passed through.
         #[serde(default)]
-        librdkafka_options: BTreeMap<String, Text>,
+        librdkafka_options: Options,
     }
 }
 
