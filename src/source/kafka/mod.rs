@@ -43,6 +43,7 @@ use group::{Group, Place, SOON, Waiting};
 pub(crate) mod address;
 mod group;
 pub(crate) mod history;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
@@ -70,7 +71,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Brokers to begin with: `host:port`, several with commas between.
     pub(crate) bootstrap_servers: Text,
-    /// Topics, or patterns over their names (regular expressions that begin with `^`).
+    /// Topics, or patterns over their names: POSIX extended regular expressions that begin with `^`.
     pub(crate) topics: Vec<Text>,
     /// The consumer group. All members of it share the partitions.
     #[serde(default = "group_id")]
@@ -190,7 +191,7 @@ impl Config {
         self.since_millis().with_context(of)?;
         ensure!(!self.topics.is_empty(), "{} names no topic: write `topics: [k8s-audit]`", of());
         for topic in self.names().filter(|topic| topic.starts_with('^')) {
-            regex::Regex::new(topic).with_context(|| format!("{}: topics: `{topic}`", of()))?;
+            pattern::check(topic).with_context(|| format!("{}: topics", of()))?;
         }
         try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
     }

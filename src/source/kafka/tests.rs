@@ -57,6 +57,10 @@ fn mistakes_are_told() {
         "librdkafka_options.auto.offset.reset: Lapwing sets this itself",
     );
     check("{bootstrap_servers: 'a:1', topics: [t], topic: t}", "unknown field `topic`");
+    check(
+        "{bootstrap_servers: 'a:1', topics: ['^audit-\\d+']}",
+        "input `kafka`: topics: `^audit-\\d+`: patterns of",
+    );
     check("{bootstrap_servers: 'a:1', topics: ['^a[[:word:]]']}", "refuses the topics ^a[[:word:]]");
     check(
         "{bootstrap_servers: 'a:1', topics: [t, u, t]}",
