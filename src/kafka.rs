@@ -14,6 +14,7 @@ use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -100,17 +101,17 @@ fn yes() -> bool {
 }
 
 /// A cluster, as an input or output names it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cluster<'c> {
+#[derive(Debug)]
+pub(crate) struct Cluster {
     /// `host:port`, several with commas between.
-    pub(crate) bootstrap_servers: &'c Text,
-    pub(crate) sasl: Option<&'c Sasl>,
-    pub(crate) tls: Option<&'c Tls>,
+    pub(crate) bootstrap_servers: Text,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) tls: Option<Tls>,
     /// Passed through.
-    pub(crate) options: &'c Options,
+    pub(crate) options: Options,
 }
 
-impl Cluster<'_> {
+impl Cluster {
     /// What librdkafka has to know. `ours` are the options that cannot be passed through, because guarantees rest on them.
     ///
     /// # Errors
@@ -129,8 +130,8 @@ impl Cluster<'_> {
         client.set("socket.connection.setup.timeout.ms", "5000");
         client.set("socket.keepalive.enable", "true");
         client.set("reconnect.backoff.max.ms", "5000");
-        let sasl = self.sasl.filter(|sasl| sasl.enabled);
-        let tls = self.tls.filter(|tls| tls.enabled);
+        let sasl = self.sasl.as_ref().filter(|sasl| sasl.enabled);
+        let tls = self.tls.as_ref().filter(|tls| tls.enabled);
         client.set(
             "security.protocol",
             match (sasl, tls) {
@@ -270,6 +271,15 @@ pub(crate) fn try_consumer(client: &ClientConfig, topics: &[&str]) -> Result<()>
     consumer.subscribe(topics).with_context(names)
 }
 
+/// The same of a producer.
+///
+/// # Errors
+/// What it refuses, and what to do about it.
+pub(crate) fn try_producer(client: &ClientConfig) -> Result<()> {
+    let producer = client.clone().remove("bootstrap.servers").create_with_context(Mute);
+    producer.map(drop::<BaseProducer<Mute>>).map_err(refusal)
+}
+
 /// What librdkafka has against a configuration. Values are not repeated: some are secrets.
 pub(crate) fn refusal(error: KafkaError) -> Wrong {
     match error {
@@ -294,6 +304,12 @@ impl ClientContext for Mute {
 }
 
 impl ConsumerContext for Mute {}
+
+impl ProducerContext for Mute {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
 
 /// What librdkafka has to say. It retries by itself, so that little of it is worth more than a warning.
 pub(crate) fn log(of: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -329,10 +345,10 @@ mod tests {
     fn client(yaml: &str) -> Result<ClientConfig> {
         let section: Section = yaml_serde::from_str(yaml)?;
         Cluster {
-            bootstrap_servers: &Text("a:9092".to_owned()),
-            sasl: section.sasl.as_ref(),
-            tls: section.tls.as_ref(),
-            options: &section.librdkafka_options,
+            bootstrap_servers: Text("a:9092".to_owned()),
+            sasl: section.sasl,
+            tls: section.tls,
+            options: section.librdkafka_options,
         }
         .client(&[("enable.auto.commit", "false".to_owned())])
     }

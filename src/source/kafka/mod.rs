@@ -245,10 +245,10 @@ impl Config {
             ("auto.offset.reset", "error".to_owned()),
         ]);
         let cluster = Cluster {
-            bootstrap_servers: &self.bootstrap_servers,
-            sasl: self.sasl.as_ref(),
-            tls: self.tls.as_ref(),
-            options: &self.librdkafka_options,
+            bootstrap_servers: self.bootstrap_servers.clone(),
+            sasl: self.sasl.clone(),
+            tls: self.tls.clone(),
+            options: self.librdkafka_options.clone(),
         };
         let mut client = cluster.client(&ours)?;
         let all = [
