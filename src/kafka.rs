@@ -27,6 +27,8 @@ pub(crate) mod producer;
 
 /// How long a token is used that does not say when it ends.
 const TOKEN: Duration = Duration::from_secs(300);
+/// How often it is looked whether a consumer that nobody needs is closed.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Who we are, to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -262,13 +264,20 @@ impl Tls {
 pub(crate) fn try_consumer(client: &ClientConfig, topics: &[&str]) -> Result<()> {
     let consumer: BaseConsumer<Mute> =
         client.clone().remove("bootstrap.servers").create_with_context(Mute).map_err(refusal)?;
+    let subscribed = consumer.subscribe(topics);
+    // Dropped as it is, it would be waited for by tenths of a second, and the start would take so long.
+    if consumer.close_queue().is_ok() {
+        while !consumer.closed() {
+            consumer.poll(SOON);
+        }
+    }
     let names = || {
         format!(
             "librdkafka refuses the topics {}: is one empty, named twice, or a pattern that `regcomp` does not take?",
             topics.join(", ")
         )
     };
-    consumer.subscribe(topics).with_context(names)
+    subscribed.with_context(names)
 }
 
 /// The same of a producer.
