@@ -2,27 +2,33 @@
 //!
 //! What only librdkafka knows is passed through as `librdkafka_options`, but for those on which guarantees rest.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Error as Wrong, Result, anyhow, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rdkafka::ClientConfig;
-use rdkafka::client::OAuthToken;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::text::for_terminal;
 use crate::units::{Secret, Text};
+use options::{Options, named};
 
+pub(crate) mod options;
 pub(crate) mod producer;
 
 /// How long a token is used that does not say when it ends.
 const TOKEN: Duration = Duration::from_secs(300);
+/// How often it is looked whether a consumer that nobody needs is closed.
+const SOON: Duration = Duration::from_millis(1);
 
 /// Who we are, to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -97,17 +103,17 @@ fn yes() -> bool {
 }
 
 /// A cluster, as an input or output names it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cluster<'c> {
+#[derive(Debug)]
+pub(crate) struct Cluster {
     /// `host:port`, several with commas between.
-    pub(crate) bootstrap_servers: &'c Text,
-    pub(crate) sasl: Option<&'c Sasl>,
-    pub(crate) tls: Option<&'c Tls>,
+    pub(crate) bootstrap_servers: Text,
+    pub(crate) sasl: Option<Sasl>,
+    pub(crate) tls: Option<Tls>,
     /// Passed through.
-    pub(crate) options: &'c BTreeMap<String, Text>,
+    pub(crate) options: Options,
 }
 
-impl Cluster<'_> {
+impl Cluster {
     /// What librdkafka has to know. `ours` are the options that cannot be passed through, because guarantees rest on them.
     ///
     /// # Errors
@@ -126,8 +132,8 @@ impl Cluster<'_> {
         client.set("socket.connection.setup.timeout.ms", "5000");
         client.set("socket.keepalive.enable", "true");
         client.set("reconnect.backoff.max.ms", "5000");
-        let sasl = self.sasl.filter(|sasl| sasl.enabled);
-        let tls = self.tls.filter(|tls| tls.enabled);
+        let sasl = self.sasl.as_ref().filter(|sasl| sasl.enabled);
+        let tls = self.tls.as_ref().filter(|tls| tls.enabled);
         client.set(
             "security.protocol",
             match (sasl, tls) {
@@ -143,11 +149,18 @@ impl Cluster<'_> {
         if let Some(tls) = tls {
             tls.put(&mut client)?;
         }
-        for (key, value) in self.options {
-            if ours.iter().any(|(of_ours, _)| of_ours == key) {
-                bail!("librdkafka_options.{key}: Lapwing sets this itself, its guarantees rest on it");
-            }
-            client.set(key, &value.0);
+        for (key, value) in self.options.iter() {
+            ensure!(
+                key != "bootstrap.servers",
+                "librdkafka_options.{}: write `bootstrap_servers` beside librdkafka_options instead",
+                named(key)
+            );
+            ensure!(
+                ours.iter().all(|(of_ours, _)| *of_ours != key),
+                "librdkafka_options.{}: Lapwing sets this itself, its guarantees rest on it",
+                named(key)
+            );
+            client.set(key, value);
         }
         for (key, value) in ours {
             client.set(*key, value);
@@ -243,6 +256,70 @@ impl Tls {
     }
 }
 
+/// Makes a consumer, and has it subscribe to topics, without any brokers: what librdkafka refuses is known then, and nothing is
+/// connected.
+///
+/// # Errors
+/// What it refuses, and what to do about it.
+pub(crate) fn try_consumer(client: &ClientConfig, topics: &[&str]) -> Result<()> {
+    let consumer: BaseConsumer<Mute> =
+        client.clone().remove("bootstrap.servers").create_with_context(Mute).map_err(refusal)?;
+    let subscribed = consumer.subscribe(topics);
+    // Dropped as it is, it would be waited for by tenths of a second, and the start would take so long.
+    if consumer.close_queue().is_ok() {
+        while !consumer.closed() {
+            consumer.poll(SOON);
+        }
+    }
+    let names = || {
+        format!(
+            "librdkafka refuses the topics {}: is one empty, named twice, or a pattern that `regcomp` does not take?",
+            topics.join(", ")
+        )
+    };
+    subscribed.with_context(names)
+}
+
+/// The same of a producer.
+///
+/// # Errors
+/// What it refuses, and what to do about it.
+pub(crate) fn try_producer(client: &ClientConfig) -> Result<()> {
+    let producer = client.clone().remove("bootstrap.servers").create_with_context(Mute);
+    producer.map(drop::<BaseProducer<Mute>>).map_err(refusal)
+}
+
+/// What librdkafka has against a configuration. Values are not repeated: some are secrets.
+pub(crate) fn refusal(error: KafkaError) -> Wrong {
+    match error {
+        KafkaError::ClientConfig(_, why, key, _) => anyhow!(
+            "librdkafka refuses the option {}: {why}; its CONFIGURATION.md has all options and what they can be",
+            named(&key)
+        ),
+        KafkaError::ClientCreation(why) => anyhow!("librdkafka refuses the configuration: {why}"),
+        error => Wrong::new(error).context("librdkafka refuses the configuration"),
+    }
+}
+
+/// Who tries a configuration has nothing to say, and does not log in.
+struct Mute;
+
+impl ClientContext for Mute {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Mute {}
+
+impl ProducerContext for Mute {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
 /// What librdkafka has to say. It retries by itself, so that little of it is worth more than a warning.
 pub(crate) fn log(of: &str, level: RDKafkaLogLevel, facility: &str, message: &str) {
     let message = for_terminal(message);
@@ -271,16 +348,16 @@ mod tests {
         sasl: Option<Sasl>,
         tls: Option<Tls>,
         #[serde(default)]
-        librdkafka_options: BTreeMap<String, Text>,
+        librdkafka_options: Options,
     }
 
     fn client(yaml: &str) -> Result<ClientConfig> {
         let section: Section = yaml_serde::from_str(yaml)?;
         Cluster {
-            bootstrap_servers: &Text("a:9092".to_owned()),
-            sasl: section.sasl.as_ref(),
-            tls: section.tls.as_ref(),
-            options: &section.librdkafka_options,
+            bootstrap_servers: Text("a:9092".to_owned()),
+            sasl: section.sasl,
+            tls: section.tls,
+            options: section.librdkafka_options,
         }
         .client(&[("enable.auto.commit", "false".to_owned())])
     }
@@ -310,6 +387,7 @@ mod tests {
             &[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "SCRAM-SHA-512")],
         );
         check("{librdkafka_options: {client.rack: a}}", &[("client.rack", "a")]);
+        check("{librdkafka_options: {sasl.mechanisms: PLAIN}}", &[("sasl.mechanism", "PLAIN")]);
     }
 
     #[test]
@@ -324,6 +402,11 @@ mod tests {
         check("{tls: {ca_file: /nowhere/ca.pem}}", "tls.ca_file: cannot read /nowhere/ca.pem");
         check("{tls: {crt_file: /dev/null}}", "`crt_file` and `key_file` need each other");
         check("{librdkafka_options: {enable.auto.commit: 'true'}}", "librdkafka_options.enable.auto.commit");
+        check(
+            "{librdkafka_options: {auto.commit.enable: 'true'}}",
+            "(or auto.commit.enable): Lapwing sets this",
+        );
+        check("{librdkafka_options: {metadata.broker.list: b}}", "write `bootstrap_servers` beside");
     }
 
     #[test]

@@ -4,18 +4,17 @@
 //! The key of a record is the correlation and the group, so that whatever must be counted together comes to one member. A
 //! chained correlation writes what it fires back.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use detectors::correlate::record::Record;
 use detectors::event::time::Nanos;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::FutureRecord;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kafka::producer::{Producer, is_too_large};
+use crate::kafka::options::Options;
+use crate::kafka::producer::{self, Producer, Settings, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::source::kafka;
 use crate::units::Text;
@@ -76,7 +75,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// Options of librdkafka, passed through.
     #[serde(default)]
-    pub(crate) librdkafka_options: BTreeMap<String, Text>,
+    pub(crate) librdkafka_options: Options,
 }
 
 fn topic() -> Text {
@@ -113,7 +112,20 @@ impl Config {
             "matches.topic: {} is a pattern, and matches go to one topic",
             self.topic.0
         );
-        self.input().check().context("matches")
+        self.input().check().context("matches")?;
+        self.settings().check().context("matches")
+    }
+
+    /// What writes to the topic.
+    fn settings(&self) -> Settings {
+        let cluster = Cluster {
+            bootstrap_servers: self.bootstrap_servers.clone(),
+            sasl: self.sasl.clone(),
+            tls: self.tls.clone(),
+            options: self.librdkafka_options.clone(),
+        };
+        let (topic, compression) = (self.topic.0.clone(), "lz4".to_owned());
+        Settings { of: "matches".into(), cluster, topic, timeout: TIMEOUT, compression }
     }
 }
 
@@ -134,40 +146,26 @@ impl Matches {
     /// # Errors
     /// A setting is wrong, or a file cannot be read.
     pub(crate) fn new(config: &Config) -> Result<Matches> {
-        let cluster = Cluster {
-            bootstrap_servers: &config.bootstrap_servers,
-            sasl: config.sasl.as_ref(),
-            tls: config.tls.as_ref(),
-            options: &config.librdkafka_options,
-        };
-        let producer = Producer::new("matches", &cluster, TIMEOUT, "lz4").context("matches")?;
+        let producer = Producer::new(config.settings()).context("matches")?;
         Ok(Matches { producer, topic: config.topic.0.clone() })
     }
 
     /// Writes records, until all replicas in sync have them. Yields those that are not accepted, and why.
-    pub(crate) async fn put(&self, records: Vec<Record>) -> Option<(Vec<Record>, String)> {
-        let sent = self.producer.send(&records, |record| self.hand_over(record)).await;
+    pub(crate) async fn put(&mut self, records: Vec<Record>) -> Option<(Vec<Record>, String)> {
+        let sent = self.producer.send(&records, outgoing).await;
+        let fatal = self.producer.revive();
         let (mut left, mut reason) = (Vec::new(), None);
         for (record, outcome) in records.into_iter().zip(sent) {
             if let Err(error) = outcome {
                 left.push(record);
-                reason = Some(self.explained(&error));
+                reason = Some(error);
             }
         }
+        let reason = reason.map(|error| fatal.unwrap_or_else(|| self.explained(&error)));
         reason.map(|reason| (left, reason))
     }
 
-    fn hand_over(
-        &self,
-        record: &Record,
-    ) -> Result<rdkafka::producer::future_producer::DeliveryFuture, KafkaError> {
-        self.producer.hand_over(FutureRecord::to(&self.topic).key(&record.key[..]).payload(&record.value[..]))
-    }
-
     fn explained(&self, error: &KafkaError) -> String {
-        if let Some((code, reason)) = self.producer.fatal() {
-            return format!("the producer cannot go on: {code}: {reason}");
-        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 format!("{error}: make the topic {} first", self.topic)
@@ -178,4 +176,8 @@ impl Matches {
             _ => error.to_string(),
         }
     }
+}
+
+fn outgoing(record: &Record) -> producer::Record<'_> {
+    producer::Record { key: (&record.key[..]).into(), payload: (&record.value[..]).into(), headers: None }
 }

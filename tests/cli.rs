@@ -478,6 +478,16 @@ fn config_check_finds_what_a_run_would() {
     let intake = |more: &str| format!("inputs: [{{type: http, name: hook, {more}}}]\n");
     checked(&intake("tls: {cert: DIR/none}"), 3, "input `hook`: tls.cert: cannot read ");
     checked(&intake("tokens: ['file:DIR/none']"), 3, "input `hook`: tokens[0]: cannot read the secret in ");
+    let misspelt = "{type: kafka, name: k, bootstrap_servers: '127.0.0.1:9', topics: [t], librdkafka_options: {fetch.wait: '9'}}";
+    checked(&format!("inputs: [{misspelt}]\n"), 3, "input `k`: librdkafka refuses the option fetch.wait: ");
+    let misspelt = misspelt.replace("topics: [t]", "topic: t");
+    checked(
+        &with(&format!("outputs: [{misspelt}]")),
+        3,
+        "outputs.k: librdkafka refuses the option fetch.wait: ",
+    );
+    let writing = "matches: {bootstrap_servers: '127.0.0.1:9', librdkafka_options: {max.in.flight: '9'}}";
+    checked(&with(writing), 3, "matches: librdkafka refuses the configuration: `max.in.flight` must be");
 }
 
 #[test]

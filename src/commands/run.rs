@@ -73,8 +73,10 @@ pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
         .build()
         .context("cannot start threads")
         .map_err(Failure::usage)?;
-    let ended = runtime
-        .block_on(async { Run::start(typed, live, judging, outputs).await?.until_the_end(typed).await });
+    let ended = runtime.block_on(async {
+        let signals = Signals::caught()?;
+        Run::start(typed, live, judging, outputs).await?.until_the_end(typed, signals).await
+    });
     // Threads that wait for the world need not be waited for.
     runtime.shutdown_background();
     ended
@@ -309,10 +311,8 @@ impl Run {
     }
 
     /// Waits for signals, changed files and the end of the inputs.
-    async fn until_the_end(mut self, typed: &cli::Run) -> Result<Exit, Failure> {
-        let listen = |kind| signal(kind).context("signals cannot be caught").map_err(Failure::usage);
-        let mut ending = ending(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        let mut hup = listen(SignalKind::hangup())?;
+    async fn until_the_end(mut self, typed: &cli::Run, signals: Signals) -> Result<Exit, Failure> {
+        let Signals { mut ending, mut hup } = signals;
         let mut watch = Watch::new(watched(typed));
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -497,6 +497,21 @@ fn watched(typed: &cli::Run) -> Vec<std::path::PathBuf> {
         paths.unwrap_or_default().into_iter().chain([path.clone()])
     });
     configured.chain(typed.detectors.iter().cloned()).collect()
+}
+
+/// What others ask of the run by signals.
+struct Signals {
+    ending: oneshot::Receiver<()>,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Before anything is started, so that who asks meanwhile gets what it asks for too, such as an end in order.
+    fn caught() -> Result<Signals, Failure> {
+        let listen = |kind| signal(kind).context("signals cannot be caught").map_err(Failure::usage);
+        let ending = ending(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Signals { ending, hup: listen(SignalKind::hangup())? })
+    }
 }
 
 /// Told when the run is to end. A second signal ends the process at once, whatever it is busy with.

@@ -1,21 +1,25 @@
 //! Writing to a topic: what is accepted is there once in its order, on all replicas in sync.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::ToBytes;
-use rdkafka::producer::future_producer::{DeliveryFuture, OwnedDeliveryResult};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::statistics::Statistics;
 
-use super::{Cluster, Sasl};
+use super::{Cluster, Sasl, refusal, try_producer};
 use crate::text::for_terminal;
+
+/// So many bytes of records for a partition are one batch, unless the configuration says otherwise or the topic takes less.
+const BATCH: usize = 1_000_000;
 
 /// What librdkafka tells, and asks for.
 #[derive(Debug, Clone)]
@@ -42,108 +46,320 @@ impl ClientContext for Context {
     }
 }
 
+/// A record on its way to a topic.
+pub(crate) struct Record<'r> {
+    pub(crate) key: Cow<'r, [u8]>,
+    pub(crate) payload: Cow<'r, [u8]>,
+    pub(crate) headers: Option<OwnedHeaders>,
+}
+
+/// What a producer is made of, at first and whenever it is made anew.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// What logs call it.
+    pub(crate) of: Arc<str>,
+    pub(crate) cluster: Cluster,
+    /// The topic it writes to.
+    pub(crate) topic: String,
+    /// What the brokers have not accepted after this time has failed.
+    pub(crate) timeout: Duration,
+    /// Unless the options name another.
+    pub(crate) compression: String,
+}
+
 /// An idempotent producer (`acks=all`).
 pub(crate) struct Producer {
-    client: ClientConfig,
-    context: Context,
+    settings: Settings,
+    /// So many bytes are a batch.
+    batch: usize,
     inner: FutureProducer<Context>,
 }
 
-impl Producer {
-    /// A producer of `of`, as logs call it. What the brokers have not accepted after `timeout` has failed.
+impl Settings {
+    /// Says what is wrong with them. Nothing is connected.
     ///
     /// # Errors
     /// A setting is missing or wrong, or a file cannot be read.
-    pub(crate) fn new(
-        of: &str,
-        cluster: &Cluster<'_>,
-        timeout: Duration,
-        compression: &str,
-    ) -> Result<Producer> {
+    pub(crate) fn check(&self) -> Result<()> {
+        try_producer(&self.client(self.batch())?)
+    }
+
+    /// So many bytes are a batch at first. What is no number, librdkafka refuses.
+    fn batch(&self) -> usize {
+        self.cluster.options.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(BATCH)
+    }
+
+    /// What librdkafka has to know. Passwords, keys and certificates are read anew.
+    fn client(&self, batch: usize) -> Result<ClientConfig> {
         let ours = [
             ("enable.idempotence", "true".to_owned()),
             ("acks", "all".to_owned()),
-            ("message.timeout.ms", timeout.as_millis().max(1).to_string()),
+            ("message.timeout.ms", self.timeout.as_millis().max(1).to_string()),
         ];
-        let mut client = cluster.client(&ours)?;
+        let mut client = self.cluster.client(&ours)?;
         for (key, value) in [
-            ("compression.type", compression),
+            ("compression.type", &*self.compression),
             ("linger.ms", "5"),
-            ("batch.size", "1000000"),
+            ("batch.size", &*BATCH.to_string()),
             ("queue.buffering.max.messages", "20000"),
             ("queue.buffering.max.kbytes", "65536"),
             ("partitioner", "murmur2_random"),
         ] {
-            if !cluster.options.contains_key(key) {
+            if self.cluster.options.get(key).is_none() {
                 client.set(key, value);
             }
         }
-        let context = Context { of: of.into(), sasl: cluster.sasl.cloned() };
-        let inner =
-            client.create_with_context(context.clone()).context("librdkafka refuses the configuration")?;
-        Ok(Producer { client, context, inner })
-    }
-
-    /// Connects anew, with certificates and keys that are read anew.
-    pub(crate) fn reopen(&mut self) {
-        match self.client.create_with_context(self.context.clone()) {
-            Ok(inner) => self.inner = inner,
-            Err(error) => {
-                tracing::warn!(of = %self.context.of, %error, "the connection to Kafka is kept as it was");
-            }
+        if batch != self.batch() {
+            client.set("batch.size", batch.to_string());
         }
+        Ok(client)
     }
 
-    /// Gives a record to the client, which sends it as soon as it can.
-    ///
-    /// # Errors
-    /// It cannot be sent, or the client has no room for more.
-    pub(crate) fn hand_over<K: ToBytes + ?Sized>(
-        &self,
-        record: FutureRecord<'_, K, [u8]>,
-    ) -> Result<DeliveryFuture, KafkaError> {
-        self.inner.send_result(record).map_err(|(error, _)| error)
-    }
-
-    /// Sends everything at once, and what is too large together piece by piece: a topic limits what the client gathers into one
-    /// batch, not each record. Yields how each ended.
-    pub(crate) async fn send<T>(
-        &self,
-        items: &[T],
-        hand_over: impl Fn(&T) -> Result<DeliveryFuture, KafkaError>,
-    ) -> Vec<Result<(), KafkaError>> {
-        let sending: Vec<_> = items.iter().map(&hand_over).collect();
-        let mut outcomes = Vec::with_capacity(items.len());
-        for sending in sending {
-            outcomes.push(accepted(sending).await);
-        }
-        if items.len() > 1 {
-            let too_large =
-                |(outcome, _): &(&mut Result<(), KafkaError>, &T)| outcome.as_ref().is_err_and(is_too_large);
-            for (outcome, item) in outcomes.iter_mut().zip(items).filter(too_large) {
-                *outcome = accepted(hand_over(item)).await;
-            }
-        }
-        outcomes
-    }
-
-    /// Why the producer cannot go on, if it cannot.
-    pub(crate) fn fatal(&self) -> Option<(RDKafkaErrorCode, String)> {
-        self.inner.client().fatal_error()
+    fn make(&self, batch: usize) -> Result<FutureProducer<Context>> {
+        let context = Context { of: Arc::clone(&self.of), sasl: self.cluster.sasl.clone() };
+        self.client(batch)?.create_with_context(context).map_err(refusal)
     }
 }
 
-/// Waits until the brokers have accepted what was handed over.
-///
-/// # Errors
-/// They have not, or it was not handed over.
-pub(crate) async fn accepted(sending: Result<DeliveryFuture, KafkaError>) -> Result<(), KafkaError> {
-    let accepted = |delivered: OwnedDeliveryResult| delivered.map(|_| ()).map_err(|(error, _)| error);
-    sending?.await.map_or(Err(KafkaError::Canceled), accepted)
+impl Producer {
+    /// A producer that connects by itself.
+    ///
+    /// # Errors
+    /// A setting is missing or wrong, or a file cannot be read.
+    pub(crate) fn new(settings: Settings) -> Result<Producer> {
+        let batch = settings.batch();
+        let inner = settings.make(batch)?;
+        Ok(Producer { settings, batch, inner })
+    }
+
+    /// Connects anew, with passwords, certificates and keys that are read anew.
+    pub(crate) fn reopen(&mut self) {
+        if let Err(error) = self.make_anew() {
+            tracing::warn!(of = %self.settings.of, "the connection to Kafka is kept as it was: {error:#}");
+        }
+    }
+
+    fn make_anew(&mut self) -> Result<()> {
+        self.inner = self.settings.make(self.batch)?;
+        Ok(())
+    }
+
+    /// Makes a producer anew that cannot go on. Some errors are final for librdkafka, and all that it is given afterwards fails;
+    /// to us a topic whose owner corrects an ACL is an outage like any other. Yields what a person is told, if that was so.
+    pub(crate) fn revive(&mut self) -> Option<String> {
+        let (code, reason) = self.inner.client().fatal_error()?;
+        Some(match self.make_anew() {
+            Ok(()) => format!("the producer could not go on, and is made anew: {code}: {reason}"),
+            Err(error) => format!("the producer cannot go on, nor be made anew: {code}: {reason}; {error:#}"),
+        })
+    }
+
+    /// Sends everything at once, and says how each ended.
+    ///
+    /// A topic limits what the client gathers into one batch, not each record. So what is refused as too large is sent again in
+    /// its order in batches of half the size, until what is left was in a batch of its own. Batches stay so small, so that this
+    /// happens once and not at every sending; that once, what is sent again comes behind what was accepted meanwhile.
+    pub(crate) async fn send<T>(
+        &mut self,
+        items: &[T],
+        record: impl Fn(&T) -> Record<'_>,
+    ) -> Vec<Result<(), KafkaError>> {
+        let mut outcomes = self.send_once(items.iter().map(&record)).await;
+        loop {
+            let is_refused = |nth: &usize| outcomes[*nth].as_ref().is_err_and(is_too_large);
+            let refused: Vec<usize> = (0..items.len()).filter(is_refused).collect();
+            let stood_alone = |nth: &usize| record(&items[*nth]).size() >= self.batch;
+            if refused.len() < 2 || refused.iter().all(stood_alone) {
+                return outcomes;
+            }
+            let again = match self.halve() {
+                Ok(()) => self.send_once(refused.iter().map(|nth| record(&items[*nth]))).await,
+                // They are not too large, as far as anybody knows.
+                Err(error) => {
+                    let error = KafkaError::ClientCreation(format!("{error:#}"));
+                    vec![Err(error); refused.len()]
+                }
+            };
+            for (nth, outcome) in refused.into_iter().zip(again) {
+                outcomes[nth] = outcome;
+            }
+        }
+    }
+
+    /// Goes on with batches of half the size.
+    fn halve(&mut self) -> Result<()> {
+        self.batch = (self.batch / 2).max(1);
+        let (of, bytes) = (&self.settings.of, self.batch);
+        tracing::info!(%of, bytes, "the topic takes no batches as large as before: they are halved");
+        self.make_anew()
+    }
+
+    /// Gives records to the client, which sends them as soon as it can, and waits until the brokers have accepted them or have
+    /// not.
+    async fn send_once(&self, records: impl Iterator<Item = Record<'_>>) -> Vec<Result<(), KafkaError>> {
+        let hand_over = |record: Record<'_>| {
+            let mut to = FutureRecord::to(&self.settings.topic).key(&*record.key).payload(&*record.payload);
+            to.headers = record.headers;
+            self.inner.send_result(to).map_err(|(error, _)| error)
+        };
+        let sending: Vec<_> = records.map(hand_over).collect();
+        let accepted = |delivered: OwnedDeliveryResult| delivered.map(|_| ()).map_err(|(error, _)| error);
+        let mut outcomes = Vec::with_capacity(sending.len());
+        for sending in sending {
+            outcomes.push(match sending {
+                Ok(delivery) => delivery.await.map_or(Err(KafkaError::Canceled), accepted),
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+}
+
+impl Record<'_> {
+    /// Its bytes, as far as they are its own; at least one.
+    fn size(&self) -> usize {
+        (self.key.len() + self.payload.len()).max(1)
+    }
 }
 
 /// True if a record, or a batch of them, is larger than the topic or the client takes.
 pub(crate) fn is_too_large(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
     matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+    use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+    use super::*;
+    use crate::kafka::options::Options;
+    use crate::units::Text;
+
+    type Mock = MockCluster<'static, DefaultProducerContext>;
+
+    fn settings(servers: &str, options: &str) -> Settings {
+        let options: Options = yaml_serde::from_str(options).unwrap();
+        let cluster = Cluster { bootstrap_servers: Text(servers.to_owned()), sasl: None, tls: None, options };
+        let (of, topic, timeout) = ("out".into(), "t".to_owned(), Duration::from_secs(20));
+        Settings { of, cluster, topic, timeout, compression: "none".to_owned() }
+    }
+
+    /// A producer to a topic of one partition.
+    fn producer(options: &str) -> (Mock, Producer) {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let producer = Producer::new(settings(&mock.bootstrap_servers(), options)).unwrap();
+        (mock, producer)
+    }
+
+    async fn send(producer: &mut Producer, items: &[String]) -> Vec<bool> {
+        let sent = producer.send(items, |item| Record {
+            key: b"k"[..].into(),
+            payload: item.as_bytes().into(),
+            headers: None,
+        });
+        sent.await.iter().map(Result::is_ok).collect()
+    }
+
+    fn read(mock: &Mock, number: usize) -> Vec<String> {
+        let client: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", mock.bootstrap_servers())
+            .set("group.id", "g")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset("t", 0, Offset::Beginning).unwrap();
+        client.assign(&all).unwrap();
+        let mut read = Vec::new();
+        while read.len() < number {
+            let message = client.poll(Duration::from_secs(20)).unwrap().unwrap();
+            read.push(String::from_utf8(message.payload().unwrap().to_vec()).unwrap());
+        }
+        read
+    }
+
+    fn items(number: usize, bytes: usize) -> Vec<String> {
+        (0..number).map(|nth| format!("{nth:0bytes$}")).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_together_comes_in_order_and_is_not_tried_again() {
+        let (mock, mut producer) = producer("{}");
+        let items = items(60, 5_000);
+        mock.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+        assert_eq!(send(&mut producer, &items).await, [true; 60]);
+        assert_eq!(producer.batch, BATCH / 2);
+        assert_eq!(read(&mock, 60), items);
+        assert_eq!(producer.settings.client(producer.batch).unwrap().get("batch.size"), Some("500000"));
+        assert_eq!(send(&mut producer, &items).await, [true; 60]);
+        assert_eq!(producer.batch, BATCH / 2);
+    }
+
+    /// Batches are halved no further than to the size of what is too large by itself.
+    #[tokio::test]
+    async fn what_is_too_large_alone_makes_no_small_batches() {
+        let (mock, mut producer) = producer("{batch.size: '40000'}");
+        mock.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 50]);
+        assert_eq!(send(&mut producer, &items(1, 30_000)).await, [false]);
+        assert_eq!(producer.batch, 40_000);
+        assert_eq!(send(&mut producer, &items(4, 30_000)).await, [false; 4]);
+        assert_eq!(producer.batch, 20_000);
+        mock.clear_request_errors(RDKafkaApiKey::Produce);
+        assert_eq!(send(&mut producer, &items(4, 30_000)).await, [true; 4]);
+    }
+
+    #[tokio::test]
+    async fn a_producer_that_cannot_go_on_is_made_anew() {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let denied = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        mock.request_errors(RDKafkaApiKey::InitProducerId, &[denied]);
+        let mut producer = Producer::new(settings(&mock.bootstrap_servers(), "{}")).unwrap();
+        while producer.inner.client().fatal_error().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(send(&mut producer, &items(2, 9)).await, [false; 2]);
+        let told = producer.revive().unwrap();
+        assert!(told.starts_with("the producer could not go on, and is made anew: ClusterAuth"), "{told}");
+        assert_eq!(producer.revive(), None);
+        assert_eq!(send(&mut producer, &items(2, 9)).await, [true; 2]);
+    }
+
+    #[test]
+    fn what_is_refused_is_told_without_a_connection() {
+        let check = |options: &str, expected: &str| {
+            let error = format!("{:#}", settings("a:1", options).check().unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        settings("a:1", "{queue.buffering.max.ms: '7'}").check().unwrap();
+        check("{linger: '7'}", "refuses the option linger: No such configuration property");
+        check("{batch.size: many}", "refuses the option batch.size: ");
+        check(
+            "{delivery.timeout.ms: '7'}",
+            "message.timeout.ms (or delivery.timeout.ms): Lapwing sets this itself",
+        );
+        check("{request.required.acks: '1'}", "acks (or request.required.acks): Lapwing sets this itself");
+        check("{max.in.flight: '7'}", "`max.in.flight` must be set <= 5");
+    }
+
+    #[test]
+    fn a_password_is_read_anew() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut settings = settings("a:1", "{}");
+        let sasl = format!("{{mechanism: PLAIN, username: u, password: 'file:{}'}}", file.path().display());
+        settings.cluster.sasl = Some(yaml_serde::from_str(&sasl).unwrap());
+        std::fs::write(file.path(), "one").unwrap();
+        let mut producer = Producer::new(settings).unwrap();
+        std::fs::write(file.path(), "two").unwrap();
+        producer.make_anew().unwrap();
+        assert_eq!(producer.settings.client(BATCH).unwrap().get("sasl.password"), Some("two"));
+        file.close().unwrap();
+        let error = format!("{:#}", producer.make_anew().unwrap_err());
+        assert!(error.contains("sasl.password: cannot read the secret"), "{error}");
+    }
 }

@@ -68,7 +68,8 @@ impl Lane {
 
     /// Writes matches for those who count them, however long that takes. False if the run ends first.
     pub(super) async fn write(&mut self, mut matches: Vec<Match>) -> bool {
-        let Parts { matches: Some(topic), telemetry, heartbeat, readiness, stop, .. } = &self.parts else {
+        let Parts { matches: Some(topic), telemetry, heartbeat, readiness, stop, .. } = &mut self.parts
+        else {
             return true;
         };
         let (mut pause, mut stop, written) = (SHORTEST, stop.clone(), matches.len() as u64);

@@ -4,7 +4,7 @@
 //! its actor, so that what one actor does stays in order within a partition. While the brokers are away, alerts wait in the
 //! log like those of every output.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,13 @@ use anyhow::{Result, ensure};
 use detectors::alert::Alert;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::FutureRecord;
-use rdkafka::producer::future_producer::DeliveryFuture;
 
 use super::encoding::Encoding;
 use super::native;
 use super::output::output;
 use super::transport::{Item, Outcome};
-use crate::kafka::producer::{Producer, accepted, is_too_large};
+use crate::kafka::options::Options;
+use crate::kafka::producer::{Producer, Record, Settings, is_too_large};
 use crate::kafka::{Cluster, Sasl, Tls};
 use crate::text::clipped;
 use crate::units::{Span, Text};
@@ -49,20 +48,19 @@ output! {
         timeout: Option<Span>,
         /// Options of librdkafka, passed through.
         #[serde(default)]
-        librdkafka_options: BTreeMap<String, Text>,
+        librdkafka_options: Options,
     }
 }
 
 /// A topic.
 pub(crate) struct KafkaSink {
     encoding: Encoding,
-    topic: String,
     producer: Producer,
 }
 
 impl std::fmt::Debug for KafkaSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KafkaSink").field("topic", &self.topic).finish_non_exhaustive()
+        f.debug_struct("KafkaSink").field("encoding", &self.encoding).finish_non_exhaustive()
     }
 }
 
@@ -71,67 +69,66 @@ impl KafkaSink {
         ensure!(!output.topic.0.is_empty(), "topic is empty: write `topic: k8s-alerts`");
         let timeout = output.timeout.map_or(TIMEOUT, |timeout| timeout.0);
         let cluster = Cluster {
-            bootstrap_servers: &output.bootstrap_servers,
-            sasl: output.sasl.as_ref(),
-            tls: output.tls.as_ref(),
-            options: &output.librdkafka_options,
+            bootstrap_servers: output.bootstrap_servers.clone(),
+            sasl: output.sasl.clone(),
+            tls: output.tls.clone(),
+            options: output.librdkafka_options.clone(),
         };
-        let compression = output.compression.as_ref().map_or("lz4", |compression| &*compression.0);
-        let producer = Producer::new(name, &cluster, timeout, compression)?;
-        Ok(KafkaSink { encoding: output.encoding, topic: output.topic.0.clone(), producer })
+        let compression = output.compression.as_ref().map_or("lz4", |compression| &*compression.0).to_owned();
+        let topic = output.topic.0.clone();
+        let producer = Producer::new(Settings { of: name.into(), cluster, topic, timeout, compression })?;
+        Ok(KafkaSink { encoding: output.encoding, producer })
     }
 
-    /// Connects anew, with certificates and keys that are read anew.
+    /// Connects anew, with passwords, certificates and keys that are read anew.
     pub(super) fn reopen(&mut self) {
         self.producer.reopen();
     }
 
     pub(super) async fn send(&mut self, items: &[Arc<Item>]) -> Vec<Outcome> {
-        let sent = self.producer.send(items, |item| self.hand_over(item)).await;
-        let mut outcomes = Vec::with_capacity(items.len());
-        for (item, outcome) in items.iter().zip(sent) {
-            let outcome = match outcome {
-                Err(error) if is_too_large(&error) => self.send_shrunk(item).await,
-                outcome => outcome,
-            };
-            outcomes.push(outcome.map_or_else(|error| self.failed(&error), |()| Outcome::Accepted));
+        let encoding = self.encoding;
+        let mut sent = self.producer.send(items, |item| record(encoding, item)).await;
+        for (item, outcome) in items.iter().zip(&mut sent) {
+            if outcome.as_ref().is_err_and(is_too_large) {
+                *outcome = self.send_shrunk(item).await;
+            }
         }
-        outcomes
-    }
-
-    /// Gives an alert to the client, which sends it as soon as it can.
-    fn hand_over(&self, item: &Item) -> Result<DeliveryFuture, KafkaError> {
-        let alert = &item.alert;
-        let key = format!("{}\u{1f}{}", alert.detector, view::actor(alert));
-        let payload = self.encoding.line(item);
-        let header = |key, value| Header { key, value: Some(value) };
-        let uuid = item.uuid.to_string();
-        let headers = OwnedHeaders::new()
-            .insert(header("content-type", "application/json"))
-            .insert(header("schema", alert.schema.as_str()))
-            .insert(header("detector", &alert.detector))
-            .insert(header("level", alert.level.name()))
-            .insert(header("uuid", &uuid));
-        let record = FutureRecord::to(&self.topic).key(&key).payload(payload.as_bytes()).headers(headers);
-        self.producer.hand_over(record)
+        let fatal = self.producer.revive();
+        let failed = |error: KafkaError| {
+            if is_too_large(&error) {
+                return Outcome::rejected("too large for the topic, even without most of its texts");
+            }
+            Outcome::retry(fatal.clone().unwrap_or_else(|| error.to_string()))
+        };
+        sent.into_iter().map(|outcome| outcome.map_or_else(failed, |()| Outcome::Accepted)).collect()
     }
 
     /// An alert that is too large for the topic, without most of what its texts say.
-    async fn send_shrunk(&self, item: &Item) -> Result<(), KafkaError> {
-        let alert = shrunk(&item.alert);
+    async fn send_shrunk(&mut self, item: &Item) -> Result<(), KafkaError> {
+        let (encoding, alert) = (self.encoding, shrunk(&item.alert));
         let small = Item { uuid: item.uuid, line: native(&alert), alert };
-        accepted(self.hand_over(&small)).await
+        let mut sent = self.producer.send(&[small], |item| record(encoding, item)).await;
+        sent.pop().unwrap_or(Err(KafkaError::Canceled))
     }
+}
 
-    fn failed(&self, error: &KafkaError) -> Outcome {
-        if is_too_large(error) {
-            return Outcome::rejected("too large for the topic, even without most of its texts");
-        }
-        if let Some((code, reason)) = self.producer.fatal() {
-            return Outcome::retry(format!("the producer cannot go on: {code}: {reason}"));
-        }
-        Outcome::retry(error.to_string())
-    }
+/// An alert as a record.
+fn record(encoding: Encoding, item: &Item) -> Record<'_> {
+    let alert = &item.alert;
+    let key = format!("{}\u{1f}{}", alert.detector, view::actor(alert));
+    let header = |key, value| Header { key, value: Some(value) };
+    let uuid = item.uuid.to_string();
+    let headers = OwnedHeaders::new()
+        .insert(header("content-type", "application/json"))
+        .insert(header("schema", alert.schema.as_str()))
+        .insert(header("detector", &alert.detector))
+        .insert(header("level", alert.level.name()))
+        .insert(header("uuid", &uuid));
+    let payload = match encoding.line(item) {
+        Cow::Borrowed(line) => Cow::Borrowed(line.as_bytes()),
+        Cow::Owned(line) => Cow::Owned(line.into_bytes()),
+    };
+    Record { key: key.into_bytes().into(), payload, headers: Some(headers) }
 }
 
 /// The same alert with short texts and short lists: who did what to what is left.
@@ -150,4 +147,30 @@ fn shrunk(alert: &Alert) -> Alert {
         cut(&mut request.user_agent);
     }
     small
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr as Code};
+
+    use super::*;
+    use crate::sink::tests::{alert, item};
+
+    #[tokio::test]
+    async fn an_acl_that_is_corrected_ends_the_outage() {
+        let mock = MockCluster::new(1).unwrap();
+        mock.create_topic("t", 1, 1).unwrap();
+        let denied = Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+        mock.request_errors(RDKafkaApiKey::InitProducerId, &[denied; 2]);
+        let servers = mock.bootstrap_servers();
+        let output = format!("{{name: k, bootstrap_servers: '{servers}', topic: t, timeout: 1s}}");
+        let mut sink = KafkaSink::new(&yaml_serde::from_str(&output).unwrap(), "k").unwrap();
+        let mut reasons = Vec::new();
+        while let Outcome::Retry { reason, .. } = sink.send(&[item(&alert())]).await.remove(0) {
+            reasons.push(reason);
+        }
+        let anew = |reason: &&String| reason.starts_with("the producer could not go on, and is made anew");
+        assert_eq!(reasons.iter().filter(anew).count(), 2, "{reasons:?}");
+    }
 }

@@ -29,7 +29,7 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::address::Address;
 use super::{Config, Gathered, assign_anew, stream};
-use crate::kafka::Sasl;
+use crate::kafka::{Sasl, try_consumer};
 use crate::source::plan::Note;
 use crate::text::for_terminal;
 use crate::units::Text;
@@ -125,6 +125,7 @@ impl Wanted {
             None => Config::new(GROUP, &servers, &Text(address.topic.clone()), &Text(GROUP.to_owned())),
         };
         let client = client(&config)?;
+        try_consumer(&client, &[&address.topic])?;
         let cluster = config.cluster.map(|cluster| cluster.0);
         Ok(Wanted { address, client, sasl: config.sasl, cluster })
     }

@@ -13,7 +13,7 @@
 //!
 //! The thread of an input is a [`Member`]; what the broker tells of the group comes to its [`group::Group`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -32,7 +32,8 @@ use tokio::sync::oneshot;
 
 use super::outlet::{Outlet, Stop, Stopped};
 use super::{Batch, Delivery, Message, Notice, Room, Sender, What};
-use crate::kafka::{Cluster, Sasl, Tls};
+use crate::kafka::options::Options;
+use crate::kafka::{Cluster, Sasl, Tls, refusal, try_consumer};
 use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
@@ -42,6 +43,7 @@ use group::{Group, Place, SOON, Waiting};
 pub(crate) mod address;
 mod group;
 pub(crate) mod history;
+mod pattern;
 #[cfg(test)]
 mod tests;
 
@@ -69,7 +71,7 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Brokers to begin with: `host:port`, several with commas between.
     pub(crate) bootstrap_servers: Text,
-    /// Topics, or patterns over their names (regular expressions that begin with `^`).
+    /// Topics, or patterns over their names: POSIX extended regular expressions that begin with `^`.
     pub(crate) topics: Vec<Text>,
     /// The consumer group. All members of it share the partitions.
     #[serde(default = "group_id")]
@@ -102,7 +104,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// Options of librdkafka, passed through.
     #[serde(default)]
-    pub(crate) librdkafka_options: BTreeMap<String, Text>,
+    pub(crate) librdkafka_options: Options,
     /// The cluster that the events are of. Default: the configuration's.
     #[serde(default)]
     pub(crate) cluster: Option<Text>,
@@ -174,7 +176,7 @@ impl Config {
             drain_timeout_ms: None,
             sasl: None,
             tls: None,
-            librdkafka_options: BTreeMap::new(),
+            librdkafka_options: Options::default(),
             cluster: None,
         }
     }
@@ -185,15 +187,18 @@ impl Config {
     /// What, and what to write instead.
     pub(crate) fn check(&self) -> Result<()> {
         let of = || format!("input `{}`", self.name);
-        self.client().with_context(of)?;
+        let client = self.client().with_context(of)?;
         self.since_millis().with_context(of)?;
         ensure!(!self.topics.is_empty(), "{} names no topic: write `topics: [k8s-audit]`", of());
-        for topic in &self.topics {
-            if topic.0.starts_with('^') {
-                regex::Regex::new(&topic.0).with_context(|| format!("{}: topics: `{}`", of(), topic.0))?;
-            }
+        for topic in self.names().filter(|topic| topic.starts_with('^')) {
+            pattern::check(topic).with_context(|| format!("{}: topics", of()))?;
         }
-        Ok(())
+        try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
+    }
+
+    /// Its topics and patterns.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(|topic| topic.0.as_str())
     }
 
     /// The time from which on messages are wanted, in milliseconds since 1970.
@@ -240,10 +245,10 @@ impl Config {
             ("auto.offset.reset", "error".to_owned()),
         ]);
         let cluster = Cluster {
-            bootstrap_servers: &self.bootstrap_servers,
-            sasl: self.sasl.as_ref(),
-            tls: self.tls.as_ref(),
-            options: &self.librdkafka_options,
+            bootstrap_servers: self.bootstrap_servers.clone(),
+            sasl: self.sasl.clone(),
+            tls: self.tls.clone(),
+            options: self.librdkafka_options.clone(),
         };
         let mut client = cluster.client(&ours)?;
         let all = [
@@ -259,7 +264,7 @@ impl Config {
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
         for (key, value) in all.iter().chain(others) {
-            if !self.librdkafka_options.contains_key(*key) {
+            if self.librdkafka_options.get(key).is_none() {
                 client.set(*key, *value);
             }
         }
@@ -324,10 +329,8 @@ fn consumer(
     readiness: Readiness,
 ) -> Result<BaseConsumer<Group>> {
     let group = Group::new(config, purpose, Arc::clone(&outlet.telemetry), readiness)?;
-    let consumer: BaseConsumer<Group> =
-        config.client()?.create_with_context(group).context("librdkafka refuses the configuration")?;
-    let topics: Vec<&str> = config.topics.iter().map(|topic| topic.0.as_str()).collect();
-    consumer.subscribe(&topics).context("cannot subscribe to the topics")?;
+    let consumer: BaseConsumer<Group> = config.client()?.create_with_context(group).map_err(refusal)?;
+    consumer.subscribe(&config.names().collect::<Vec<_>>()).context("cannot subscribe to the topics")?;
     consumer.context().look_around(&consumer, SOON);
     Ok(consumer)
 }

@@ -57,6 +57,40 @@ fn mistakes_are_told() {
         "librdkafka_options.auto.offset.reset: Lapwing sets this itself",
     );
     check("{bootstrap_servers: 'a:1', topics: [t], topic: t}", "unknown field `topic`");
+    check(
+        "{bootstrap_servers: 'a:1', topics: ['^audit-\\d+']}",
+        "input `kafka`: topics: `^audit-\\d+`: patterns of",
+    );
+    check("{bootstrap_servers: 'a:1', topics: ['^a[[:word:]]']}", "refuses the topics ^a[[:word:]]");
+    check(
+        "{bootstrap_servers: 'a:1', topics: [t, u, t]}",
+        "refuses the topics t, u, t: is one empty, named twice,",
+    );
+}
+
+/// What librdkafka refuses is known before anything is read, and a secret that was put in the wrong place is not shown.
+#[test]
+fn what_librdkafka_refuses_is_told() {
+    let check = |setting: &str, expected: &str| {
+        let yaml = format!("{{bootstrap_servers: 'a:1', topics: [t], name: in, {setting}}}");
+        let error = format!("{:#}", config(&yaml).unwrap_err());
+        assert!(error.contains("input `in`: librdkafka refuses") && error.contains(expected), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    };
+    let unknown = "the option sasl.pasword: No such configuration property";
+    check("librdkafka_options: {sasl.pasword: hunter2}", unknown);
+    check("librdkafka_options: {fetch.wait.max.ms: '-1'}", "the option fetch.wait.max.ms: ");
+    check(
+        "librdkafka_options: {max.partition.fetch.bytes: many}",
+        "fetch.message.max.bytes (or max.partition.fetch.bytes)",
+    );
+    check("librdkafka_options: {sasl.jaas.config: hunter2}", "the option sasl.jaas.config: Java");
+    check(
+        "librdkafka_options: {fetch.max.bytes: '1000'}",
+        "`fetch.max.bytes` must be >= `message.max.bytes`",
+    );
+    check("session_timeout_ms: 400000", "`max.poll.interval.ms`must be >= `session.timeout.ms`");
+    check("tls: {ca_file: /dev/null}", "ssl.ca.location");
 }
 
 #[test]

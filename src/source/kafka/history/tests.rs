@@ -229,6 +229,8 @@ fn a_configuration_cannot_make_it_join_or_commit() {
     ] {
         assert_eq!(client.client.get(key), Some(value), "{key}");
     }
+    let error = format!("{:#}", wanted("fetch.wait.max: '1'").err().unwrap());
+    assert!(error.contains("refuses the option fetch.wait.max: No such"), "{error}");
     for option in ["group.id: x", "enable.auto.commit: 'true'", "auto.offset.reset: latest"] {
         let error = format!("{:#}", wanted(option).err().unwrap());
         assert!(error.contains("Lapwing sets this itself"), "{error}");
