@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sink::level_schema;
 use crate::text;
-use crate::units::Text;
+use crate::units::{Scalar, Text};
 
 /// Lists of networks: every entry is an address or a CIDR block.
 const NETWORKS: [&str; 3] = ["trusted_proxies", "known_cidrs", "threat_intel"];
@@ -123,31 +123,6 @@ pub(crate) struct Override {
     /// The level.
     #[schemars(schema_with = "level_schema")]
     pub(crate) level: Level,
-}
-
-/// A member of a list. YAML reads `443` and `true` as other things than text; a list of values means what it shows.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(from = "Raw")]
-pub(crate) struct Scalar(pub(crate) String);
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a text, a number or a truth value")]
-enum Raw {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(String),
-}
-
-impl From<Raw> for Scalar {
-    fn from(raw: Raw) -> Scalar {
-        Scalar(match raw {
-            Raw::Bool(value) => value.to_string(),
-            Raw::Int(value) => value.to_string(),
-            Raw::Float(value) => value.to_string(),
-            Raw::Text(value) => value,
-        })
-    }
 }
 
 fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Nanos>, D::Error> {

@@ -160,6 +160,7 @@ impl Cluster {
                 "librdkafka_options.{}: Lapwing sets this itself, its guarantees rest on it",
                 named(key)
             );
+            let value = value.reveal().with_context(|| format!("librdkafka_options.{}", named(key)))?;
             client.set(key, value);
         }
         for (key, value) in ours {
@@ -407,6 +408,16 @@ mod tests {
             "(or auto.commit.enable): Lapwing sets this",
         );
         check("{librdkafka_options: {metadata.broker.list: b}}", "write `bootstrap_servers` beside");
+    }
+
+    #[test]
+    fn what_librdkafka_refuses_is_told_without_values() {
+        for option in ["sasl.oauthbearer.client.secret", "sasl.pasword", "fetch.min.bytes", "ssl.key.pem"] {
+            let client =
+                client(&format!("{{tls: {{}}, librdkafka_options: {{{option}: hunter2}}}}")).unwrap();
+            let error = format!("{:?}", try_consumer(&client, &["t"]).unwrap_err());
+            assert!(error.contains(option) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub(crate) struct Size(pub(crate) u64);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Text(pub(crate) String);
 
+/// A text as it was typed. YAML reads `443` and `true` as other things than text; a list of values means what it shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Scalar(pub(crate) String);
+
 /// A text that nobody may see: written as it is, as `${NAME}`, or as `file:/path`, which is read when it is needed, so that
 /// it can be renewed.
 #[derive(Clone, PartialEq, Eq)]
@@ -100,6 +104,16 @@ fn expand(text: &str) -> Result<String> {
     Ok(out)
 }
 
+impl Text {
+    /// Puts variables of the environment in their places.
+    ///
+    /// # Errors
+    /// There is no such variable.
+    pub(crate) fn expanded(text: &str) -> Result<Text> {
+        expand(text).map(Text)
+    }
+}
+
 impl Secret {
     /// The secret itself: the file is read anew, without the newline at its end.
     ///
@@ -152,13 +166,34 @@ impl<'de> Deserialize<'de> for Size {
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
-        expand(&String::deserialize(from)?).map(Text).map_err(D::Error::custom)
+        Text::expanded(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Scalar, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "a text, a number or a truth value")]
+        enum Raw {
+            Bool(bool),
+            Int(i64),
+            Float(f64),
+            Text(String),
+        }
+        Ok(Scalar(match Raw::deserialize(from)? {
+            Raw::Bool(value) => value.to_string(),
+            Raw::Int(value) => value.to_string(),
+            Raw::Float(value) => value.to_string(),
+            Raw::Text(value) => value,
+        }))
     }
 }
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-        String::deserialize(from).map(Secret)
+        // serde would repeat what stands there.
+        let wrong = |_| D::Error::custom("a secret is a text: put it in quotes");
+        String::deserialize(from).map(Secret).map_err(wrong)
     }
 }
 
@@ -185,6 +220,12 @@ impl Serialize for Size {
 }
 
 impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl Serialize for Scalar {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&self.0)
     }

@@ -119,12 +119,46 @@ mod tests {
     }
 
     #[test]
+    fn secrets_among_librdkafkas_options_are_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lapwing.yaml");
+        let options = "librdkafka_options: {sasl.password: hunter1, ssl.key.pem: hunter2, sasl.oauthbearer.config: hunter3, \
+                       sasl.pasword: hunter4, ssl.key.password: '${LAPWING_K}', ssl.keystore.password: 'file:/k', \
+                       client.rack: a, fetch.min.bytes: 1000}";
+        let yaml = format!(
+            "matches: {{bootstrap_servers: a, {options}}}\n\
+             inputs: [{{type: kafka, bootstrap_servers: a, topics: [t], {options}}}]\n\
+             outputs: [{{type: kafka, bootstrap_servers: a, topic: t, {options}}}]\n"
+        );
+        std::fs::write(&path, yaml).unwrap();
+        let shown = effective(&path).unwrap();
+        assert!(!shown.contains("hunter"), "{shown}");
+        for told in [
+            "sasl.password: '[redacted]'",
+            "ssl.key.password: ${LAPWING_K}",
+            "ssl.keystore.password: file:/k",
+            "client.rack: a",
+            "fetch.min.bytes: '1000'",
+        ] {
+            assert_eq!(shown.matches(told).count(), 3, "{told} in {shown}");
+        }
+    }
+
+    #[test]
     fn the_schema_takes_what_is_taken_and_refuses_what_is_refused() {
         let validator = jsonschema::validator_for(&schema().to_value()).unwrap();
         for (yaml, fine) in [
             ("cluster: a\ninputs: [{type: file, paths: [/var/log/a.log]}]\noutputs: [{type: stdout}]", true),
             ("detectors: {min_level: low, overrides: [{detector: 'exec/*', level: high}]}", true),
             ("spool: {max_bytes: 2GiB, on_full: drop_oldest}\nserver: {listen: '0.0.0.0:9468'}", true),
+            (
+                "inputs: [{type: kafka, bootstrap_servers: a, topics: [t], librdkafka_options: {a: 1, b: true, c: x}}]",
+                true,
+            ),
+            (
+                "outputs: [{type: kafka, bootstrap_servers: a, topic: t, librdkafka_options: {fetch.min.bytes: [1]}}]",
+                false,
+            ),
             ("inputs: [{type: fiel, paths: []}]", false),
             ("clustr: a", false),
             ("detectors: {min_levle: low}", false),

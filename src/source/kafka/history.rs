@@ -29,7 +29,7 @@ use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::address::Address;
 use super::{Config, Gathered, assign_anew, stream};
-use crate::kafka::{Sasl, try_consumer};
+use crate::kafka::{Sasl, refusal, try_consumer};
 use crate::source::plan::Note;
 use crate::text::for_terminal;
 use crate::units::Text;
@@ -313,7 +313,8 @@ impl<'a> Asked<'a> {
         }
         let mut client = self.topic.client.clone();
         client.set("isolation.level", "read_uncommitted");
-        let consumer = client.create_with_context(self.topic.ear()).map_err(|error| error.to_string())?;
+        let consumer =
+            client.create_with_context(self.topic.ear()).map_err(|error| format!("{:#}", refusal(error)))?;
         Asked::new(self.topic, consumer, self.stop).offsets(partitions, Offset::End)
     }
 }
@@ -388,7 +389,7 @@ impl Topic {
         if let Some(consumer) = self.idle().pop() {
             return Ok(consumer);
         }
-        self.client.create_with_context(self.ear()).context("librdkafka refuses the configuration")
+        self.client.create_with_context(self.ear()).map_err(refusal)
     }
 
     fn give_back(&self, consumer: Consumer) {
