@@ -20,6 +20,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -680,15 +682,20 @@ impl Gathered {
         Some(end - start)
     }
 
-    /// Appends what is in a packed payload. One that is damaged, or too large inside, stays as it is and is no event then.
+    /// Appends what is in a packed payload. Of one that is damaged, or too large inside, that is what can be unpacked, and then a
+    /// line that is no event, so that the damage is counted and the payload is a dead letter: a record separator (RFC 7464),
+    /// which ends whatever is open, what is wrong, and the payload in base64, which is one record and ends no list early.
     fn unpack(&mut self, payload: &[u8]) {
         let start = self.bytes.len();
         let mut inside = MultiGzDecoder::new(payload).take(LARGEST + 1);
         let unpacked = inside.read_to_end(&mut self.bytes);
-        if unpacked.is_err() || self.bytes.len() - start > LARGEST as usize {
-            self.bytes.truncate(start);
-            self.bytes.extend_from_slice(payload);
-        }
+        let what = match unpacked {
+            Ok(length) if length as u64 <= LARGEST => return,
+            Ok(_) => "gzip of more than 16 MiB",
+            Err(_) => "damaged gzip",
+        };
+        self.bytes.truncate(start + LARGEST as usize);
+        self.bytes.extend_from_slice(format!("\n\x1e{what} {}", STANDARD.encode(payload)).as_bytes());
     }
 }
 

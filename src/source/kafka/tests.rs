@@ -94,7 +94,7 @@ fn what_librdkafka_refuses_is_told() {
 }
 
 #[test]
-fn packed_payloads_are_unpacked_and_bombs_are_not() {
+fn packed_payloads_are_unpacked_as_far_as_they_can_be() {
     use std::io::Write as _;
     let pack = |text: &[u8]| {
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -108,10 +108,19 @@ fn packed_payloads_are_unpacked_and_bombs_are_not() {
     };
     check(&pack(b"{}"), b"{}");
     check(&[pack(b"{}"), pack(b"[]")].concat(), b"{}[]");
-    let torn = &pack(b"something longer")[..12];
-    check(torn, torn);
-    let bomb = pack(&vec![b' '; LARGEST as usize + 1]);
-    check(&bomb, &bomb);
+    let damaged = |inside: &[u8], what: &str, payload: &[u8]| {
+        [inside, format!("\n\x1e{what} {}", STANDARD.encode(payload)).as_bytes()].concat()
+    };
+    let trailing = [pack(b"{}"), b"more".to_vec()].concat();
+    check(&trailing, &damaged(b"{}", "damaged gzip", &trailing));
+    let packed = pack(b"{}");
+    let cut = &packed[..packed.len() - 4];
+    check(cut, &damaged(b"{}", "damaged gzip", cut));
+    let head = &packed[..5];
+    check(head, &damaged(b"", "damaged gzip", head));
+    let bomb = pack(&vec![b' '; LARGEST as usize + 9]);
+    let most = vec![b' '; LARGEST as usize];
+    check(&bomb, &damaged(&most, "gzip of more than 16 MiB", &bomb));
 }
 
 /// Two partitions, and a member whose lane has room for one message.
