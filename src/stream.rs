@@ -17,6 +17,8 @@ pub(crate) trait Judge {
     fn lines(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> Option<usize>;
     /// As [`Worker::line`].
     fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool;
+    /// As [`Worker::nuls_are_bad`].
+    fn nuls_are_bad(&mut self, yes: bool);
     /// As [`Worker::record`].
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>);
 }
@@ -28,6 +30,10 @@ impl Judge for Worker<'_> {
 
     fn line(&mut self, origin: Origin<'_>, bytes: &[u8], out: &mut Vec<Emitted>) -> bool {
         self.line(origin, bytes, out)
+    }
+
+    fn nuls_are_bad(&mut self, yes: bool) {
+        self.nuls_are_bad(yes);
     }
 
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
@@ -119,7 +125,10 @@ impl Stream {
             Ok(false) => {
                 out.truncate(emitted);
                 let stream = message.inner();
+                // No crash leaves NULs in a message: somebody has written them.
+                worker.nuls_are_bad(true);
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
+                worker.nuls_are_bad(false);
             }
             Err(_) => {
                 out.truncate(emitted);
@@ -248,5 +257,91 @@ impl Stream {
             self.framer = None;
         }
         settled.unwrap_or(rest.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use detectors::rules::{self, Tuning};
+    use detectors::settings::Settings;
+    use detectors::tally::Format;
+
+    use super::*;
+
+    const EVENT: &str = concat!(
+        r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","#,
+        r#""stage":"ResponseComplete","requestURI":"/","verb":"get","user":{"username":"u"}}"#
+    );
+
+    /// How many events a message holds, and where records stand in it that are none and what they are.
+    fn judged(payload: &[u8]) -> (u64, Vec<(u64, Vec<u8>)>) {
+        let settings = Settings::default();
+        let engine = rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap();
+        let mut worker = engine.worker();
+        let message =
+            Message { stream: "t/0".into(), offset: 7, start: 0, end: payload.len() as u32, again: false };
+        let batch = Batch {
+            input: "k".into(),
+            stream: "t/0".into(),
+            offset: 0,
+            bytes: payload.to_vec().into(),
+            last: true,
+            messages: Some(vec![message]),
+            cluster: None,
+            position: None,
+            reply: None,
+            room: None,
+        };
+        Stream::default().judge(&mut worker, &batch, &mut Vec::new(), &mut Vec::new());
+        let tally = worker.take_tally();
+        let formats = [Format::Audit, Format::AuditList];
+        let events = formats.iter().filter_map(|format| tally.formats.get(format)).sum();
+        let bad: Vec<_> = tally
+            .samples
+            .iter()
+            .map(|at| (at.offset, batch.part(&at.input, at.offset, at.length).unwrap().to_vec()))
+            .collect();
+        assert_eq!(tally.bad, bad.len() as u64);
+        (events, bad)
+    }
+
+    #[test]
+    fn nuls_in_a_message_are_a_bad_record() {
+        let check = |payload: &[&[u8]], events: u64, bad: &[(u64, &[u8])]| {
+            let bad = bad.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect();
+            assert_eq!(judged(&payload.concat()), (events, bad));
+        };
+        let event = EVENT.as_bytes();
+        let end = event.len() as u64;
+        check(&[&[0; 1000]], 0, &[(0, &[0; 1000])]);
+        check(&[&[0; 3]], 0, &[(0, &[0; 3])]);
+        check(&[&[0; 50], event], 1, &[(0, &[0; 50])]);
+        check(&[event, &[0; 5]], 1, &[(end, &[0; 5])]);
+        check(&[event, b"\n", &[0; 20], b"\n", event], 2, &[(end + 1, &[0; 20])]);
+        check(&[b"[", event, b",\n", event, b"]\n", &[0; 20]], 2, &[(2 * end + 5, &[0; 20])]);
+        check(&[event, b"\n"], 1, &[]);
+        check(&[event, b" \r\n\n"], 1, &[]);
+    }
+
+    #[test]
+    fn what_was_unpacked_of_a_damaged_message_is_judged() {
+        let mark = "\n\x1edamaged gzip H4sIAAAAAAAA/w==";
+        for unpacked in [
+            String::new(),
+            EVENT.to_owned(),
+            format!("{EVENT}\n"),
+            format!("{EVENT}\n{EVENT}"),
+            format!("[{EVENT},{EVENT}"),
+            format!("[{EVENT},"),
+            format!(r#"{{"kind":"EventList","items":[{EVENT},{EVENT}"#),
+            EVENT.replace(',', ",\n  "),
+            EVENT[..EVENT.len() - 5].to_owned(),
+            EVENT.replace(',', ",\n  ")[..EVENT.len() - 5].to_owned(),
+        ] {
+            let (events, bad) = judged(format!("{unpacked}{mark}").as_bytes());
+            assert_eq!(events, unpacked.matches("auditID").count() as u64, "{unpacked}");
+            let [(_, bytes)] = &*bad else { panic!("{unpacked}: {bad:?}") };
+            assert!(bytes.ends_with(&mark.as_bytes()[2..]), "{unpacked}: {bad:?}");
+        }
     }
 }

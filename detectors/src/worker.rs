@@ -27,6 +27,8 @@ pub struct Worker<'e> {
     marks: Marks,
     /// What is being judged stands by itself, and is not to be judged if it is a list or more than one value.
     alone: bool,
+    /// NULs between records are records that are no events.
+    nuls_are_bad: bool,
     carried: Marks,
     routes: Routes,
     counts: Counts,
@@ -118,6 +120,7 @@ impl<'e> Worker<'e> {
             engine,
             marks: Marks::new(),
             alone: false,
+            nuls_are_bad: false,
             carried: Marks::new(),
             routes: Routes {
                 shapes: Table::default(),
@@ -150,6 +153,12 @@ impl<'e> Worker<'e> {
     pub fn with_samples(mut self, most: usize) -> Self {
         self.counts.samples = most;
         self
+    }
+
+    /// Says what NULs between records are: by default a hole that a crash has left in a file, which is counted and otherwise
+    /// nothing; where there can be no such hole, a record that is no event.
+    pub fn nuls_are_bad(&mut self, yes: bool) {
+        self.nuls_are_bad = yes;
     }
 
     /// Judges whole lines of JSON. Stops before a value that is not closed in its line, or a line that goes on in another, and
@@ -254,10 +263,12 @@ impl<'e> Worker<'e> {
         out: &mut Vec<Emitted>,
     ) -> Option<usize> {
         let Some(mut start) = place.bytes.iter().position(|b| !blank(*b)) else {
-            self.counts.nuls(place.bytes, place.length);
+            self.nuls(place);
             return None;
         };
-        self.counts.nuls(&place.bytes[..start], 0);
+        if start > 0 {
+            self.nuls(place.range(0, start).at_hand());
+        }
         if place.bytes[start..].starts_with(b"\xEF\xBB\xBF") {
             start += 3;
         }
@@ -282,8 +293,8 @@ impl<'e> Worker<'e> {
                 return Some(value.start() as usize);
             }
             at = end.unwrap_or(place.bytes.len() as u32);
-            if self.alone && (event.has(Top::Items) || !place.bytes[at as usize..].iter().all(|b| blank(*b)))
-            {
+            let more = || place.bytes[at as usize..].iter().any(|b| *b == 0 || !blank(*b));
+            if self.alone && (event.has(Top::Items) || more()) {
                 return Some(value.start() as usize);
             }
             let own = place.range(value.start() as usize, at as usize);
@@ -295,7 +306,9 @@ impl<'e> Worker<'e> {
             }
             let rest = &place.bytes[at as usize..];
             let passed = rest.iter().take_while(|b| blank(**b) || **b == b',').count();
-            self.counts.nuls(&rest[..passed], 0);
+            if passed > 0 {
+                self.nuls(place.range(at as usize, at as usize + passed).at_hand());
+            }
             match rest.get(passed) {
                 None => break,
                 Some(b'{' | b'[') => at += passed as u32,
@@ -529,6 +542,18 @@ impl<'e> Worker<'e> {
         narrow(rules, key, live, |_| engine.decided(event, Parts::FALCO, &engine.falco_programs));
     }
 
+    /// Counts the NULs among bytes that are passed over, and those of a longer run that are not at hand.
+    fn nuls(&mut self, passed: Place<'_>) {
+        let nuls = memchr::memchr_iter(0, passed.bytes).count() as u64;
+        if nuls == 0 {
+            return;
+        }
+        self.counts.tally.nuls += nuls + passed.length.saturating_sub(passed.bytes.len() as u64);
+        if self.nuls_are_bad {
+            self.bad(passed);
+        }
+    }
+
     fn bad(&mut self, place: Place<'_>) {
         self.counts.tally.bad += 1;
         self.counts.sample(place, Vec::new);
@@ -577,6 +602,11 @@ impl<'i> Place<'i> {
             bytes: &self.bytes[start..end],
             ..self
         }
+    }
+
+    /// Without what an oversize record has beyond its bytes.
+    fn at_hand(self) -> Place<'i> {
+        Place { length: self.bytes.len() as u64, ..self }
     }
 
     /// The place of a value inside this place's bytes.
@@ -905,16 +935,6 @@ impl Counts {
                 self.minute = Some((minute, time, time));
             }
         }
-    }
-
-    /// Counts the NULs among bytes that are passed over, and those of a longer run (of `length` bytes) that are not at hand.
-    fn nuls(&mut self, passed: &[u8], length: u64) {
-        if passed.is_empty() {
-            return;
-        }
-        let nuls = memchr::memchr_iter(0, passed).count() as u64;
-        let more = if nuls > 0 { length.saturating_sub(passed.len() as u64) } else { 0 };
-        self.tally.nuls += nuls + more;
     }
 
     fn flush_minute(&mut self) {

@@ -134,6 +134,8 @@ impl stream::Judge for Witness {
         alone && self.lines(origin, bytes, out).is_none()
     }
 
+    fn nuls_are_bad(&mut self, _: bool) {}
+
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
         self.saw(input, frame.offset, frame.bytes, frame.extent, out);
     }
