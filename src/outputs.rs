@@ -245,3 +245,82 @@ async fn retire(mut running: Running) {
         running.task.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::delivery::fs::Memory;
+    use crate::delivery::log::{Log, Options};
+    use crate::delivery::{Entry, Record};
+    use crate::sink;
+
+    /// How long an alert has waited, as the metrics tell, whose event is years old and that came when an output, which cannot be
+    /// written to, was there already or was not yet.
+    async fn waited(there: bool) -> f64 {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml =
+            format!("{{type: file, name: out, path: {}}}", folder.path().join("alerts.jsonl").display());
+        let output: Output = yaml_serde::from_str(&yaml).unwrap();
+        let wanted = Outputs::build(&[output]).unwrap();
+        drop(folder);
+
+        let fs: Arc<dyn Fs> = Arc::new(Memory::new(1 << 20));
+        let (mut log, _) = Log::open(Arc::clone(&fs), Options::in_memory(Vec::new())).unwrap();
+        let spools = Spools::default();
+        let append = |log: &mut Log| {
+            let mut alert = sink::tests::alert();
+            alert.time = "2020-01-01T00:00:00Z".to_owned();
+            let alerts = vec![Entry { uuid: alert.uuid, json: sink::native(&alert) }];
+            log.append(&Record { alerts: alerts.clone(), ..Record::default() }).unwrap();
+            spools.grown(&alerts);
+        };
+        let (raise, _heard) = mpsc::channel(8);
+        let (_latest, latest) = watch::channel(0);
+        let telemetry = Telemetry::new();
+        let shared = Shared {
+            tail: log.tail(),
+            dead: Arc::new(Dead::open(Arc::clone(&fs), 1 << 20)),
+            telemetry: Arc::clone(&telemetry),
+            raise,
+            latest,
+            durable: false,
+            limits: Limits::default(),
+            known: Arc::new(HashSet::from(["out".to_owned()])),
+            fs,
+        };
+        let mut outputs = Outputs::new(shared, spools.clone());
+        if !there {
+            append(&mut log);
+        }
+        outputs.replace(wanted).await;
+        if there {
+            // All run on one thread: the courier finds that nothing is there.
+            tokio::task::yield_now().await;
+            append(&mut log);
+        }
+        let value = |name: &str| {
+            let text = telemetry.encode(SystemTime::now());
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+            line.rsplit_once(' ').map_or(0.0, |(_, value)| value.parse().unwrap())
+        };
+        while value("lapwing_output_failed_total{output=\"out\"") == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        value("lapwing_spool_oldest_age_seconds{output=\"out\"")
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_an_old_event_has_not_waited_since_then() {
+        let age = waited(true).await;
+        assert!((0.0..300.0).contains(&age), "{age}");
+    }
+
+    /// How long it has been there is not known then.
+    #[tokio::test]
+    async fn an_alert_that_waited_at_the_start_has_waited_since_its_event_at_the_most() {
+        let age = waited(false).await;
+        assert!(age > 86_400.0 * 365.0, "{age}");
+    }
+}

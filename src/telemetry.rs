@@ -131,7 +131,7 @@ struct Known {
 struct Clocks {
     /// Time of the last event, by input.
     events: HashMap<Name, Nanos>,
-    /// Time of the oldest alert that waits, by output.
+    /// Since when the oldest alert has waited, by output.
     oldest: HashMap<Name, Nanos>,
     /// Since when an output has been failing.
     failing: HashMap<Name, Instant>,
@@ -590,10 +590,10 @@ impl Telemetry {
         }
     }
 
-    /// When the oldest alert that waits for an output was written, if one waits.
-    pub(crate) fn spool_oldest(&self, output: &str, written: Option<Nanos>) {
+    /// Since when the oldest alert that waits for an output has waited, at the earliest, if one waits.
+    pub(crate) fn spool_oldest(&self, output: &str, since: Option<Nanos>) {
         let by = self.output(output);
-        if let Some(time) = written {
+        if let Some(time) = since {
             self.clocks().oldest.insert(by.output, time);
             return;
         }

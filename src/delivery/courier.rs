@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use detectors::event::time::{self, Nanos};
 use tokio::sync::mpsc::error::TryRecvError;
@@ -147,6 +147,8 @@ struct Work {
     pause: Duration,
     /// What is done and not yet remembered.
     passed: Passed,
+    /// When nothing waited last; none if something has since the start. What waits now came later.
+    idle: Option<Nanos>,
     /// When groups were saved, and when the cursor was synced.
     saved: Instant,
     synced: Instant,
@@ -177,6 +179,7 @@ impl Courier {
             pace,
             pause: SHORTEST,
             passed: Passed::default(),
+            idle: None,
             saved: now,
             synced: now,
         };
@@ -248,6 +251,9 @@ impl Work {
                 if read(&mut self.c.reader, &mut self.ahead)? {
                     continue;
                 }
+                if self.pending.iter().all(|pending| pending.item.is_none()) {
+                    self.idle = Some(now());
+                }
                 break;
             };
             let (item, effect) = match item {
@@ -309,9 +315,10 @@ impl Work {
     /// Moves the cursor past what is done; with groups not at every turn, unless it must be `now`.
     fn remember(&mut self, now: bool) {
         let Work { c, ahead, passed, pending, .. } = self;
-        // Also while nothing passes: that is when somebody has to know.
+        // Also while nothing passes: that is when somebody has to know. An event may be much older than its alert.
         let oldest = pending.iter().find_map(|pending| pending.item.as_ref());
-        c.telemetry.spool_oldest(&c.name, oldest.and_then(|item| time::parse(item.alert.time.as_bytes())));
+        let event = oldest.and_then(|item| time::parse(item.alert.time.as_bytes()));
+        c.telemetry.spool_oldest(&c.name, event.map(|event| event.max(self.idle.unwrap_or(event))));
         let changed = c.groups.as_ref().is_some_and(Groups::changed);
         if changed && !now && self.saved.elapsed() < SAVE {
             return;
@@ -553,6 +560,10 @@ impl Work {
             _ = c.phase.changed() => Next::Go,
         }
     }
+}
+
+fn now() -> Nanos {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as Nanos
 }
 
 /// Reads the next record with alerts. False: that was all that there is.

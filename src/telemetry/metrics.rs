@@ -366,7 +366,7 @@ impl Outputs {
             oldest: family(
                 r,
                 "spool_oldest_age_seconds",
-                "Age of the oldest alert that waits for the output",
+                "How long the oldest alert has waited for the output: no longer than since its event, and since nothing waited last in this run",
             ),
             dead_letters: family(
                 r,
