@@ -54,7 +54,10 @@ fn count(servers: &str, topic: &str, messages: u64) {
         .set("group.id", "bare")
         .set("enable.auto.commit", "false")
         .set("check.crcs", "true")
-        .set("queued.max.messages.kbytes", "16384")
+        .set("isolation.level", "read_committed")
+        .set("queued.max.messages.kbytes", "8192")
+        .set("fetch.max.bytes", "8388608")
+        .set("fetch.queue.backoff.ms", "10")
         .set("fetch.message.max.bytes", "4194304")
         .create()
         .unwrap();

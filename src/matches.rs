@@ -125,7 +125,7 @@ impl Config {
             options: self.librdkafka_options.clone(),
         };
         let (topic, compression) = (self.topic.0.clone(), "lz4".to_owned());
-        Settings { of: "matches".into(), cluster, topic, timeout: TIMEOUT, compression }
+        Settings { of: "matches".into(), cluster, topic, timeout: TIMEOUT, compression, together: true }
     }
 }
 

@@ -21,6 +21,11 @@ use crate::text::for_terminal;
 /// So many bytes of records for a partition are one batch, unless the configuration says otherwise or the topic takes less.
 const BATCH: usize = 1_000_000;
 
+/// As Java's clients do it.
+const PARTITIONER: &str = "murmur2_random";
+/// So many records are given to the client at once: its queue takes twice as many.
+const AT_ONCE: usize = 10_000;
+
 /// What librdkafka tells, and asks for.
 #[derive(Debug, Clone)]
 struct Context {
@@ -65,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Unless the options name another.
     pub(crate) compression: String,
+    /// Records of a key have to come to one partition, whoever of several writes them: no option names another partitioner.
+    pub(crate) together: bool,
 }
 
 /// An idempotent producer (`acks=all`).
@@ -91,11 +98,14 @@ impl Settings {
 
     /// What librdkafka has to know. Passwords, keys and certificates are read anew.
     fn client(&self, batch: usize) -> Result<ClientConfig> {
-        let ours = [
+        let mut ours = vec![
             ("enable.idempotence", "true".to_owned()),
             ("acks", "all".to_owned()),
             ("message.timeout.ms", self.timeout.as_millis().max(1).to_string()),
         ];
+        if self.together {
+            ours.push(("partitioner", PARTITIONER.to_owned()));
+        }
         let mut client = self.cluster.client(&ours)?;
         for (key, value) in [
             ("compression.type", &*self.compression),
@@ -103,7 +113,7 @@ impl Settings {
             ("batch.size", &*BATCH.to_string()),
             ("queue.buffering.max.messages", "20000"),
             ("queue.buffering.max.kbytes", "65536"),
-            ("partitioner", "murmur2_random"),
+            ("partitioner", PARTITIONER),
         ] {
             if self.cluster.options.get(key).is_none() {
                 client.set(key, value);
@@ -164,7 +174,10 @@ impl Producer {
         items: &[T],
         record: impl Fn(&T) -> Record<'_>,
     ) -> Vec<Result<(), KafkaError>> {
-        let mut outcomes = self.send_once(items.iter().map(&record)).await;
+        let mut outcomes = Vec::with_capacity(items.len());
+        for items in items.chunks(AT_ONCE) {
+            outcomes.extend(self.send_once(items.iter().map(&record)).await);
+        }
         loop {
             let is_refused = |nth: &usize| outcomes[*nth].as_ref().is_err_and(is_too_large);
             let refused: Vec<usize> = (0..items.len()).filter(is_refused).collect();
@@ -246,7 +259,7 @@ mod tests {
         let options: Options = yaml_serde::from_str(options).unwrap();
         let cluster = Cluster { bootstrap_servers: Text(servers.to_owned()), sasl: None, tls: None, options };
         let (of, topic, timeout) = ("out".into(), "t".to_owned(), Duration::from_secs(20));
-        Settings { of, cluster, topic, timeout, compression: "none".to_owned() }
+        Settings { of, cluster, topic, timeout, compression: "none".to_owned(), together: false }
     }
 
     /// A producer to a topic of one partition.
@@ -311,6 +324,14 @@ mod tests {
         assert_eq!(producer.batch, 20_000);
         mock.clear_request_errors(RDKafkaApiKey::Produce);
         assert_eq!(send(&mut producer, &items(4, 30_000)).await, [true; 4]);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_client_takes_at_once_is_sent_all_the_same() {
+        let (mock, mut producer) = producer("{}");
+        let items = items(25_000, 9);
+        assert!(send(&mut producer, &items).await.into_iter().all(|sent| sent));
+        assert_eq!(read(&mock, items.len()), items);
     }
 
     #[tokio::test]

@@ -76,7 +76,14 @@ impl KafkaSink {
         };
         let compression = output.compression.as_ref().map_or("lz4", |compression| &*compression.0).to_owned();
         let topic = output.topic.0.clone();
-        let producer = Producer::new(Settings { of: name.into(), cluster, topic, timeout, compression })?;
+        let producer = Producer::new(Settings {
+            of: name.into(),
+            cluster,
+            topic,
+            timeout,
+            compression,
+            together: false,
+        })?;
         Ok(KafkaSink { encoding: output.encoding, producer })
     }
 

@@ -245,6 +245,8 @@ impl Config {
             ("enable.auto.offset.store", "false".to_owned()),
             // A position that is gone is an error, which we tell, and not a silent jump.
             ("auto.offset.reset", "error".to_owned()),
+            // Damage is told, and not judged.
+            ("check.crcs", "true".to_owned()),
         ]);
         let cluster = Cluster {
             bootstrap_servers: self.bootstrap_servers.clone(),
@@ -254,7 +256,6 @@ impl Config {
         };
         let mut client = cluster.client(&ours)?;
         let all = [
-            ("check.crcs", "true"),
             ("isolation.level", "read_committed"),
             ("queued.max.messages.kbytes", "8192"),
             // By default a broker may answer with 50 MB at once.
