@@ -58,6 +58,13 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Runs until it is told to stop, standard input has ended, or whoever read the alerts has gone.
 pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+        .map_err(Failure::usage)?;
+    let signals = runtime.block_on(async { Signals::caught() })?;
     let live = Live::read(typed).map_err(Failure::usage)?;
     let judging = judging(typed)?;
     live.check_detectors(&judging.engine).map_err(Failure::usage)?;
@@ -67,14 +74,7 @@ pub(crate) fn run(typed: &cli::Run) -> Result<Exit, Failure> {
         print(&live, &judging);
         return Ok(Exit::Fine);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start threads")
-        .map_err(Failure::usage)?;
     let ended = runtime.block_on(async {
-        let signals = Signals::caught()?;
         Run::start(typed, live, judging, outputs).await?.until_the_end(typed, signals).await
     });
     // Threads that wait for the world need not be waited for.
@@ -506,7 +506,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// Before anything is started, so that who asks meanwhile gets what it asks for too, such as an end in order.
+    /// Before anything else is done, so that who asks meanwhile gets what it asks for too, such as an end in order.
     fn caught() -> Result<Signals, Failure> {
         let listen = |kind| signal(kind).context("signals cannot be caught").map_err(Failure::usage);
         let ending = ending(listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
