@@ -258,11 +258,12 @@ impl Config {
         let all = [
             ("isolation.level", "read_committed"),
             ("queued.max.messages.kbytes", "8192"),
-            // By default a broker may answer with 50 MB at once.
-            ("fetch.max.bytes", "8388608"),
+            // By default a broker may answer with 50 MB at once. What comes in pieces that caches hold is taken faster; a message
+            // that is larger comes all the same.
+            ("fetch.max.bytes", "2097152"),
+            ("fetch.message.max.bytes", "1048576"),
             // A full queue is looked at again this soon; by default fetching rests for a second.
-            ("fetch.queue.backoff.ms", "10"),
-            ("fetch.message.max.bytes", "4194304"),
+            ("fetch.queue.backoff.ms", "1"),
             ("allow.auto.create.topics", "false"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
