@@ -100,7 +100,7 @@ impl Stream {
         died: &mut Vec<Died>,
     ) {
         for message in batch.messages.iter().flatten() {
-            self.message(worker, message, &batch.bytes[message.range()], out, died);
+            self.message(worker, &batch.stream, *message, &batch.bytes[message.range()], out, died);
         }
         if batch.messages.is_none() {
             let Batch { stream, offset, bytes, last, .. } = batch;
@@ -108,23 +108,24 @@ impl Stream {
         }
     }
 
-    /// Judges a message, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
+    /// Judges a message of a partition, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
     /// tells where they stand in the message.
     pub(crate) fn message<J: Judge>(
         &mut self,
         worker: &mut J,
-        message: &Message,
+        stream: &str,
+        message: Message,
         bytes: &[u8],
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
-        let Message { stream, offset, .. } = message;
-        let (emitted, origin) = (out.len(), Origin { input: stream, offset: *offset });
+        let (emitted, offset) = (out.len(), message.offset);
+        let origin = Origin { input: stream, offset };
         match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
             Ok(true) => {}
             Ok(false) => {
                 out.truncate(emitted);
-                let stream = message.inner();
+                let stream = message.inner(stream);
                 // No crash leaves NULs in a message: somebody has written them.
                 worker.nuls_are_bad(true);
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
@@ -132,7 +133,7 @@ impl Stream {
             }
             Err(_) => {
                 out.truncate(emitted);
-                died.push(Died { input: stream.to_string(), offset: *offset, length: bytes.len() as u64 });
+                died.push(Died { input: stream.to_owned(), offset, length: bytes.len() as u64 });
             }
         }
     }
@@ -278,8 +279,7 @@ mod tests {
         let settings = Settings::default();
         let engine = rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap();
         let mut worker = engine.worker();
-        let message =
-            Message { stream: "t/0".into(), offset: 7, start: 0, end: payload.len() as u32, again: false };
+        let message = Message { offset: 7, start: 0, end: payload.len() as u32, again: false };
         let batch = Batch {
             input: "k".into(),
             stream: "t/0".into(),

@@ -117,7 +117,7 @@ fn rejected(batch: &Batch, message: &Message, stray: Stray) -> Rejected {
     };
     Rejected {
         input: batch.input.to_string(),
-        stream: message.stream.to_string(),
+        stream: batch.stream.to_string(),
         offset: message.offset,
         length: bytes.len() as u64,
         reason,

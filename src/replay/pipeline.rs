@@ -442,7 +442,7 @@ impl<'s, J: Judge> Hand<'s, J> {
         for (nth, message) in gathered.messages.iter().enumerate().skip(self.handed as usize) {
             let mut stream = if self.careful { stream::Stream::careful() } else { stream::Stream::default() };
             let bytes = &gathered.bytes[message.range()];
-            stream.message(&mut self.judge, message, bytes, &mut self.emitted, &mut died);
+            stream.message(&mut self.judge, &gathered.stream, *message, bytes, &mut self.emitted, &mut died);
             if !died.is_empty() && !self.careful {
                 return Judged::Died;
             }

@@ -60,10 +60,8 @@ pub(crate) struct Batch {
 }
 
 /// One message among the bytes of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// Topic and partition, as evidence names them: `k8s-audit/3`.
-    pub(crate) stream: Arc<str>,
     /// The message's offset in its partition.
     pub(crate) offset: u64,
     /// Where its bytes stand in the batch.
@@ -80,9 +78,9 @@ impl Message {
         self.start as usize..self.end as usize
     }
 
-    /// What evidence calls the inside of the message: `k8s-audit/3@1234`, in which offsets count bytes.
-    pub(crate) fn inner(&self) -> String {
-        format!("{}@{}", self.stream, self.offset)
+    /// What evidence calls the inside of the message of a partition: `k8s-audit/3@1234`, in which offsets count bytes.
+    pub(crate) fn inner(&self, stream: &str) -> String {
+        format!("{stream}@{}", self.offset)
     }
 }
 
@@ -92,11 +90,10 @@ impl Batch {
         let (bytes, start) = match &self.messages {
             None => (&self.bytes[..], offset.checked_sub(self.offset)?),
             Some(messages) => {
-                let whole = |message: &&Message| *message.stream == *stream && message.offset == offset;
-                let inside = |message: &&Message| message.inner() == stream;
-                match messages.iter().find(whole) {
-                    Some(message) => (&self.bytes[message.range()], 0),
-                    None => (&self.bytes[messages.iter().find(inside)?.range()], offset),
+                let of = |offset: u64| messages.iter().find(|message| message.offset == offset);
+                match stream.strip_prefix(&*self.stream)? {
+                    "" => (&self.bytes[of(offset)?.range()], 0),
+                    inside => (&self.bytes[of(inside.strip_prefix('@')?.parse().ok()?)?.range()], offset),
                 }
             }
         };

@@ -355,7 +355,8 @@ impl std::convert::From<Stopped> for End {
 
 /// Messages of a partition that are being gathered.
 pub(crate) struct Gathered {
-    stream: Arc<str>,
+    /// Topic and partition, as evidence names them: `k8s-audit/3`.
+    pub(crate) stream: Arc<str>,
     /// Topic and partition. None if the partition has just been given to us, which the lane is to know although nothing is in it.
     of: Option<(String, i32)>,
     /// Their payloads.
@@ -674,13 +675,7 @@ impl Gathered {
             self.bytes.extend_from_slice(payload);
         }
         let end = self.bytes.len();
-        self.messages.push(Message {
-            stream: Arc::clone(&self.stream),
-            offset: offset as u64,
-            start: start as u32,
-            end: end as u32,
-            again,
-        });
+        self.messages.push(Message { offset: offset as u64, start: start as u32, end: end as u32, again });
         Some(end - start)
     }
 

@@ -170,7 +170,7 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
         let mut streams = Vec::new();
         while let Ok(delivery) = lane.try_recv() {
             let Delivery::Batch(batch) = delivery else { continue };
-            streams.extend(batch.messages.unwrap().into_iter().map(|message| message.stream.to_string()));
+            streams.extend(batch.messages.unwrap().iter().map(|_| batch.stream.to_string()));
         }
         streams
     };

@@ -59,8 +59,8 @@ fn read(partition: &Partition) -> (Vec<(u64, Vec<u8>)>, Told) {
     let (mut messages, mut all) = (Vec::new(), Told::default());
     while !reader.has_ended() {
         let gathered = reader.read(1_000);
+        assert_eq!(*gathered.stream, *partition.name());
         for message in &gathered.messages {
-            assert_eq!(*message.stream, *partition.name());
             messages.push((message.offset, gathered.bytes[message.range()].to_vec()));
         }
         let told = reader.take_told();
