@@ -160,9 +160,11 @@ impl Readiness {
         }
     }
 
-    /// Says how the consumer group of an input is, and whether the input reads, as far as that is up to the group.
-    pub(crate) fn group(&self, input: &str, state: String, reads: bool) {
-        self.set(Readiness::member(input), reads);
+    /// Says how the consumer group of an input is, and whether the input reads, as far as that is up to the group and known.
+    pub(crate) fn group(&self, input: &str, state: String, reads: Option<bool>) {
+        if let Some(reads) = reads {
+            self.set(Readiness::member(input), reads);
+        }
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(input.to_owned(), state);
     }
 

@@ -104,14 +104,15 @@ impl Cluster {
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// Flips a bit in the middle of what a broker has of a partition, while the brokers, held alone, are down.
-    pub(crate) fn damage(&self, topic: &str, partition: i32) {
+    /// Flips a bit of a text that stands in the middle of what a broker has of a partition, while the brokers, held alone, are down.
+    pub(crate) fn damage(&self, topic: &str, partition: i32, text: &str) {
         let Hold::Alone { directory, .. } = &self.hold else { panic!("the brokers are others' too") };
         self.brokers("stop", &["--keep"]);
         let log = format!("{directory}/broker-1/data/{topic}-{partition}/00000000000000000000.log");
         let mut bytes = std::fs::read(&log).unwrap();
         let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
+        let at = bytes[middle..].windows(text.len()).position(|part| part == text.as_bytes()).unwrap();
+        bytes[middle + at] ^= 1;
         std::fs::write(&log, bytes).unwrap();
         self.brokers("start", &[]);
     }

@@ -215,7 +215,7 @@ fn messages_that_are_damaged_at_the_broker_are_passed_over() {
         }
         cluster.flush();
     }
-    cluster.damage(&topic, 1);
+    cluster.damage(&topic, 1, "/livez");
     let lapwing = house.start();
     let mut lost = 0;
     until("every message is judged or told as damaged", || {

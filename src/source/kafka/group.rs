@@ -2,7 +2,7 @@
 //!
 //! Callbacks come on the member's own thread, while it polls.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -89,8 +89,8 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     partitions: HashMap<Arc<str>, Partition>,
-    /// Partitions that the member has had.
-    had: HashSet<Arc<str>>,
+    /// Partitions that the member has had, and where it began in those of which no position has been committed.
+    had: HashMap<Arc<str>, Option<i64>>,
     waiting: VecDeque<Waiting>,
     notices: Vec<Notice>,
     /// Partitions have been given, whose first positions are to be committed.
@@ -257,7 +257,13 @@ impl Group {
             return;
         }
         match consumer.commit(&offsets, CommitMode::Sync) {
-            Ok(()) => self.telemetry.committed(&self.input, true),
+            Ok(()) => {
+                self.telemetry.committed(&self.input, true);
+                let mut state = self.state();
+                for one in offsets.elements() {
+                    state.had.insert(stream(one.topic(), one.partition()).into(), None);
+                }
+            }
             Err(error) => self.not_committed(&offsets, &error),
         }
     }
@@ -292,11 +298,8 @@ impl Group {
         }
     }
 
-    /// True if a partition was made while the member was there, or made anew: the member has had it, and nobody's position is left.
+    /// True if a partition was made while the member was there.
     fn is_new(&self, topic: &str, number: i32) -> bool {
-        if self.state().had.contains(&*stream(topic, number)) {
-            return true;
-        }
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         before.as_ref().is_some_and(|before| before.get(topic).is_none_or(|partitions| number >= *partitions))
     }
@@ -359,7 +362,9 @@ impl Group {
         if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
             state.fresh.push((Arc::clone(&name), behind));
         }
-        state.had.insert(Arc::clone(&name));
+        if let Some(begin) = begin {
+            state.had.insert(Arc::clone(&name), fresh.then_some(begin));
+        }
         state.partitions.insert(name, partition);
         begin.map_or(Offset::Stored, |_| Offset::Offset(from))
     }
@@ -512,7 +517,14 @@ impl Group {
     ) -> Option<i64> {
         match (self.since, self.from) {
             (None, From::Start) => Some(low),
-            (None, From::End) => Some(if self.is_new(topic, number) { low } else { high }),
+            (None, From::End) => Some(match self.state().had.get(&*stream(topic, number)) {
+                // It was begun, and that could not be committed.
+                Some(Some(begun)) => (*begun).clamp(low, high.max(low)),
+                // The group had a position, which is gone: the partition was made anew.
+                Some(None) => low,
+                None if self.is_new(topic, number) => low,
+                None => high,
+            }),
             (Some(since), _) => {
                 let offset = offset_of(consumer, topic, number, since, until);
                 offset.ok().map(|offset| offset.unwrap_or(high))
@@ -603,12 +615,13 @@ impl Group {
         let Range { start, end } = offsets;
         let mut state = self.state();
         let Some(partition) = state.partitions.get_mut(name) else { return };
+        let lost = (end - start.max(partition.read)).max(0);
         partition.assigned = end;
         if end > partition.read {
             (partition.read, partition.top, partition.since) = (end, end - 1, self.given() + 1);
             state.fresh.push((name.into(), Some(end)));
         }
-        self.telemetry.retention_gap(&self.input, (end - start) as u64);
+        self.telemetry.retention_gap(&self.input, lost as u64);
         state.notices.push(Notice {
             input: Arc::clone(&self.input),
             part: Some(name.to_owned()),
@@ -666,7 +679,7 @@ impl Group {
         state.changed = true;
         self.telemetry.rebalanced(&self.input, state.partitions.len());
         let mine = state.partitions.len();
-        self.readiness.group(&self.input, format!("{mine} partitions"), mine > 0);
+        self.readiness.group(&self.input, format!("{mine} partitions"), (mine > 0).then_some(true));
     }
 }
 
@@ -725,7 +738,7 @@ impl ClientContext for Group {
             let reads = up && (mine > 0 || group.join_state == "steady");
             let connected = if up { "" } else { ", no broker is reached" };
             let state = format!("{mine} of {all} partitions, {}{connected}", group.join_state);
-            self.readiness.group(&self.input, state, reads);
+            self.readiness.group(&self.input, state, Some(reads));
             let counted = matches!(self.purpose, Purpose::Whole);
             self.telemetry.scope(&self.input, counted && mine > 0 && mine < all);
         }

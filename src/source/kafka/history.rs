@@ -211,11 +211,12 @@ pub(super) fn damaged(
     };
     let open = range.end;
     let mut reader = Reader::new(&Partition { topic: Arc::new(topic), number, range, open });
+    let until = Instant::now() + REACH;
     loop {
         reader.read(1);
         // A search for the end passes some, too.
         let sound = reader.skip.is_none() && reader.take_told().passed > 0;
-        if reader.over.is_some() || sound || reader.ended {
+        if reader.over.is_some() || sound || reader.ended || Instant::now() >= until {
             return Ok(reader.over);
         }
     }

@@ -61,6 +61,8 @@ const HELD: Duration = Duration::from_millis(10);
 const SHORT: Duration = Duration::from_secs(1);
 /// The pause between two offers meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
+/// So often it is looked which messages are damaged before the others of the input are read on.
+const TRIES: u32 = 6;
 /// The pause before another try to join after the broker said that it is no use to go on.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -292,7 +294,7 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>> {
     config.check()?;
     telemetry.member(&config.name);
-    readiness.group(&config.name, "not yet a member".to_owned(), false);
+    readiness.group(&config.name, "not yet a member".to_owned(), Some(false));
     let outlet = Outlet::new(sender, room, stop, telemetry)?;
     let config = config.clone();
     thread::Builder::new()
@@ -314,7 +316,7 @@ fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readi
             },
             Err(error) => format!("{error:#}"),
         };
-        readiness.group(&config.name, "not a member".to_owned(), false);
+        readiness.group(&config.name, "not a member".to_owned(), Some(false));
         let input: Arc<str> = config.name.as_str().into();
         let identity = format!("kafka:{}:{reason}", config.name);
         let message = format!("{reason}; another try is made in {} seconds", AGAIN.as_secs());
@@ -388,8 +390,8 @@ struct Member {
     adrift: bool,
     /// Messages of a partition are damaged, and it is not read since.
     damaged: Option<RDKafkaErrorCode>,
-    /// When it was not found out which.
-    searched: Option<Instant>,
+    /// When it was not found out which, and how often.
+    searched: Option<(Instant, u32)>,
     commit_every: Duration,
     committed: Instant,
 }
@@ -450,7 +452,7 @@ impl Member {
                 self.consumer.context().ask_lag(&self.consumer);
             }
         }
-        if self.damaged.is_some() && self.searched.is_none_or(|at| at.elapsed() >= AGAIN) {
+        if self.damaged.is_some() && self.searched.is_none_or(|(at, _)| at.elapsed() >= AGAIN) {
             self.pass_over();
         }
         if self.adrift {
@@ -488,7 +490,10 @@ impl Member {
                         None => self.outlet.telemetry.null_message(&self.input),
                     }
                 }
-                Some(Err(error)) => return self.failed(error),
+                Some(Err(error)) => {
+                    self.failed(error)?;
+                    break;
+                }
                 None => break,
             }
             wait = Duration::ZERO;
@@ -567,7 +572,8 @@ impl Member {
 
     /// Pauses all partitions while the lane is busy, and lets them go on afterwards.
     fn keep_pace(&mut self) {
-        let busy = self.held.is_some();
+        // Nothing behind damaged messages is read before it is known where they end.
+        let busy = self.held.is_some() || self.damaged.is_some();
         // A partition that was taken while it was paused is paused still when it comes again.
         let changed = self.consumer.context().take_changed();
         if busy == self.paused && !changed {
@@ -578,6 +584,7 @@ impl Member {
         match done {
             Ok(()) => self.paused = busy,
             Err(error) => {
+                self.paused = !busy;
                 tracing::debug!(input = %self.input, %error, "partitions cannot be paused or resumed now");
             }
         }
@@ -594,16 +601,20 @@ impl Member {
 
     /// Finds which messages are damaged, so that what follows them is read.
     fn pass_over(&mut self) {
-        let Some(code) = self.damaged.take() else { return };
+        let Some(code) = self.damaged else { return };
         self.tell_read();
         let config = &self.config;
         let damaged = |topic: &str, number: i32, range: std::ops::Range<i64>| {
             history::damaged(config, topic, number, range).ok().flatten()
         };
-        let found = self.consumer.context().pass_over(&self.consumer, damaged);
-        self.adrift |= found;
-        self.searched = (!found).then(Instant::now);
-        if !found {
+        if self.consumer.context().pass_over(&self.consumer, damaged) {
+            (self.damaged, self.searched, self.adrift) = (None, None, true);
+            return;
+        }
+        let times = self.searched.map_or(0, |(_, times)| times) + 1;
+        self.searched = Some((Instant::now(), times));
+        if times.is_multiple_of(TRIES) {
+            self.damaged = None;
             let message = format!("messages are damaged ({code}), and it cannot be found out which");
             self.unreadable(message, format!("kafka:{}:{code}", self.input));
         }
