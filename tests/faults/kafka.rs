@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, PARTITIONS, remember};
 use crate::events::Events;
 use crate::house::House;
 use crate::oracle::{self, Alerts};
-use crate::process::{scaled, until};
+use crate::process::{Lapwing, scaled, until};
 
 /// An event that raises nothing.
 const QUIET: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/livez","verb":"get","user":{"username":"system:apiserver"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
@@ -50,6 +50,16 @@ fn all_is_committed(cluster: &Cluster, topic: &str) {
             "{topic}/{partition} ends at {high}, and committed is {committed:?}"
         );
     }
+}
+
+/// Events behind a gap come, and in the end everything is committed.
+fn what_follows_comes(house: House, cluster: &mut Cluster, topic: &str, lapwing: Lapwing, events: &[String]) {
+    cluster.feed(&house, topic, events);
+    let expected = house.singles();
+    house.all_come(&expected);
+    let stopping = lapwing.stop();
+    house.judge_singles(&expected, 0, stopping);
+    all_is_committed(cluster, topic);
 }
 
 #[test]
@@ -224,12 +234,7 @@ fn messages_that_are_damaged_at_the_broker_are_passed_over() {
         judged + lost == 1_000
     });
     assert!((1..200).contains(&lost), "{lost} are lost, of some 20 in a batch");
-    cluster.feed(&house, &topic, &events.take(100));
-    let expected = house.singles();
-    house.all_come(&expected);
-    let stopping = lapwing.stop();
-    house.judge_singles(&expected, 0, stopping);
-    all_is_committed(&cluster, &topic);
+    what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(100));
 }
 
 #[test]
@@ -250,12 +255,7 @@ fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
         until("all is committed", || cluster.is_read(&topic, &topic));
         cluster.make_anew(&topic);
     }
-    cluster.feed(&house, &topic, &events.take(30));
-    let expected = house.singles();
-    house.all_come(&expected);
-    let stopping = lapwing.stop();
-    house.judge_singles(&expected, 0, stopping);
-    all_is_committed(&cluster, &topic);
+    what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(30));
 }
 
 #[test]
