@@ -13,7 +13,6 @@
 //! Stop is a value: the sources are told to stop, their ends of the channel close, and the lane has ended when it has handled
 //! what they left. Completion is the closed channel.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use detectors::correlate::record::{Codec, Record as Match};
 use detectors::correlate::{Correlator, Stats};
-use detectors::engine::{Emitted, Engine, Found, Worker};
+use detectors::engine::{Emitted, Engine, Found, Step, Worker};
 use detectors::event::time::{self, Nanos};
 use detectors::integrity::{self, Incident};
 use detectors::level::Level;
@@ -39,8 +38,8 @@ use crate::pulse::Pulse;
 use crate::recent::Recent;
 use crate::server::{Heartbeat, Readiness};
 use crate::sink;
-use crate::source::{Batch, Delivery, Handled, Notice, What};
-use crate::stream::{Died, Stream};
+use crate::source::{Batch, Content, Delivery, Handled, Messages, Notice, What};
+use crate::stream::{DEAD_LETTERS, Judged, Stream};
 use crate::telemetry::Telemetry;
 use crate::text;
 
@@ -60,8 +59,6 @@ const WIDE_WINDOWS: usize = 128 << 20;
 const MOST_OWED: usize = 10_000;
 /// How often it is looked whether they have.
 const OWED: Duration = Duration::from_millis(20);
-/// How many records that are no events go to the dead letters from one batch; the rest is only counted.
-const DEAD_LETTERS: usize = 1_000;
 /// The first pause before another try to write the log.
 const SHORTEST: Duration = Duration::from_millis(20);
 /// The longest.
@@ -101,7 +98,7 @@ pub(crate) struct Raised {
 /// How events are judged.
 pub(crate) struct Judging {
     /// The detectors.
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     /// Alerts below this level are not forwarded.
     pub(crate) min_level: Option<Level>,
 }
@@ -116,6 +113,8 @@ pub(crate) struct Parts {
     pub(crate) deliveries: mpsc::Receiver<Delivery>,
     /// What others say.
     pub(crate) orders: mpsc::Receiver<Order>,
+    /// Told which detectors are in force.
+    pub(crate) engines: watch::Sender<Arc<Engine>>,
     /// Set when no more time is to be spent on what cannot be made durable.
     pub(crate) stop: watch::Receiver<bool>,
     /// Where it all goes.
@@ -202,7 +201,6 @@ type Reply = (oneshot::Sender<Handled>, Handled);
 /// What a gathered stretch of input came to.
 #[derive(Default)]
 struct Yield {
-    emitted: Vec<Emitted>,
     /// Steps that others take.
     matches: Vec<Match>,
     record: Record,
@@ -212,6 +210,15 @@ struct Yield {
     rejected: Vec<Rejected>,
     /// The room that the bytes take until what they caused is durable.
     rooms: Vec<OwnedSemaphorePermit>,
+}
+
+/// What a stretch of input is of.
+struct Of<'i> {
+    input: &'i Arc<str>,
+    /// What is read in order: the input, or a partition of it.
+    clock: &'i Arc<str>,
+    cluster: Option<&'i Arc<str>>,
+    bytes: usize,
 }
 
 /// Why something is appended to the log.
@@ -267,6 +274,9 @@ impl Lane {
             self.stats = correlator.stats();
             self.codec = Codec::new(judging.engine.correlations());
             self.parts.telemetry.detectors(judging.engine.detectors());
+            self.parts.engines.send_if_modified(|known| {
+                !Arc::ptr_eq(&std::mem::replace(known, Arc::clone(&judging.engine)), &judging.engine)
+            });
             self.parts.readiness.set(Readiness::DETECTORS, true);
             self.tell_ready();
             match self.judge_with(&judging, &mut correlator).await {
@@ -377,7 +387,9 @@ impl Lane {
                 },
             };
             match delivery {
-                Delivery::Batch(first) => held = self.batches(judging, correlator, &mut worker, first).await,
+                first @ (Delivery::Batch(_) | Delivery::Messages(_)) => {
+                    held = self.batches(judging, correlator, &mut worker, first).await;
+                }
                 Delivery::Notice(notice) => self.notice(judging, &notice).await,
                 Delivery::End { input } => {
                     tracing::info!(%input, "the input has ended");
@@ -394,15 +406,24 @@ impl Lane {
         judging: &Judging,
         correlator: &mut Correlator,
         worker: &mut Worker<'_>,
-        first: Batch,
+        first: Delivery,
     ) -> Option<Delivery> {
         let began = Instant::now();
         let mut done = Yield::default();
         let mut gathered = 0;
-        let mut next = Some(Delivery::Batch(first));
-        while let Some(Delivery::Batch(batch)) = next {
-            gathered += batch.bytes.len();
-            self.judge(judging, correlator, worker, batch, &mut done);
+        let mut next = Some(first);
+        loop {
+            match next {
+                Some(Delivery::Batch(batch)) => {
+                    gathered += batch.bytes.len();
+                    self.judge(judging, correlator, worker, batch, &mut done);
+                }
+                Some(Delivery::Messages(messages)) => {
+                    gathered += messages.bytes;
+                    self.messages(judging, correlator, messages, &mut done);
+                }
+                _ => break,
+            }
             next = if gathered < GATHER { self.parts.deliveries.try_recv().ok() } else { None };
         }
         if let Some(raised) = self.put_aside(std::mem::take(&mut done.rejected)).await {
@@ -438,21 +459,49 @@ impl Lane {
         mut batch: Batch,
         done: &mut Yield,
     ) {
-        let handled = match self.parts.role {
-            Role::All | Role::Detect => self.detect(judging, correlator, worker, &batch, done),
-            Role::Correlate => self.correlate(judging, correlator, &batch, done),
-        };
+        let key = (Arc::clone(&batch.input), Arc::clone(&batch.stream));
+        let mut stream = self.streams.remove(&key).unwrap_or_default();
+        let (mut judged, mut died) = (Judged::default(), Vec::new());
+        stream.judge(worker, &batch, &mut judged.emitted, &mut died);
+        if !batch.last && stream.is_framed() {
+            self.streams.insert(key, stream);
+        }
+        worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
+        judged.tally = worker.take_tally();
+        let samples = std::mem::take(&mut judged.tally.samples);
+        judged.put_aside(&batch.input, samples, died, |_, offset, length| batch.part(offset, length));
+        let Batch { input, cluster, bytes, .. } = &batch;
+        let of = Of { input, clock: input, cluster: cluster.as_ref(), bytes: bytes.len() };
+        let handled = self.take(judging, correlator, &of, &judging.engine, judged, done);
         if let Some(position) = batch.position.take()
             && !self.is_open(&batch.input)
         {
             self.positions.insert(Arc::clone(&batch.input), position);
         }
         done.rooms.extend(batch.room.take());
-        if let Some(reply) = batch.reply.take() {
-            let patient = batch.messages.is_some();
-            let replies = if patient { &mut done.patient } else { &mut done.replies };
-            replies.push((reply, handled));
+        done.replies.extend(batch.reply.take().map(|reply| (reply, handled)));
+    }
+
+    /// Takes what was read of a partition.
+    fn messages(
+        &mut self,
+        judging: &Judging,
+        correlator: &mut Correlator,
+        messages: Messages,
+        done: &mut Yield,
+    ) {
+        let Messages { input, stream, cluster, bytes, content, reply, room } = messages;
+        let of = Of { input: &input, clock: &stream, cluster: cluster.as_ref(), bytes };
+        if bytes == 0 {
+            // What follows in a partition that has just been given to us is not late.
+            self.clocks.insert(Arc::clone(&stream), (Nanos::MIN, Instant::now()));
         }
+        let handled = match content {
+            Content::Judged(by, judged) => self.take(judging, correlator, &of, &by, *judged, done),
+            Content::Payloads(gathered) => self.correlate(judging, correlator, &of, &gathered, done),
+        };
+        done.rooms.extend(room);
+        done.patient.extend(reply.map(|reply| (reply, handled)));
     }
 
     /// Acknowledges what all outputs have, until no more than so many are owed that.
@@ -478,43 +527,40 @@ impl Lane {
         }
     }
 
-    /// Judges events. Their matches are counted here, or become records for those who count.
-    fn detect(
+    /// Takes what these detectors have found in events. Their matches are counted here, or become records for those who count.
+    fn take(
         &mut self,
         judging: &Judging,
         correlator: &mut Correlator,
-        worker: &mut Worker<'_>,
-        batch: &Batch,
+        of: &Of<'_>,
+        by: &Arc<Engine>,
+        judged: Judged,
         done: &mut Yield,
     ) -> Handled {
-        let key = (Arc::clone(&batch.input), Arc::clone(&batch.stream));
-        let mut stream = self.streams.remove(&key).unwrap_or_default();
-        let mut died = Vec::new();
-        stream.judge(worker, batch, &mut done.emitted, &mut died);
-        if !batch.last && stream.is_framed() {
-            self.streams.insert(key, stream);
-        }
-        worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
-        let tally = worker.take_tally();
-        let latest = latest(&tally);
-        self.heard(batch, tally.records(), latest);
+        let latest = latest(&judged.tally);
+        self.heard(of, judged.tally.records(), latest);
         correlator.hold(self.behind());
-        let handled = self.account(judging, batch, &tally, &died, done);
+        let handled = self.account(of, by, &judged);
+        done.rejected.extend(judged.rejected);
+        // Others have come into force meanwhile: the rules that steps refer to may be gone, or have other numbers.
+        let other = (!Arc::ptr_eq(by, &judging.engine)).then(|| Codec::new(by.correlations()));
         let mut alerts = Vec::new();
-        for emitted in done.emitted.drain(..) {
+        for emitted in judged.emitted {
             match emitted {
                 Emitted::Alert(mut found) => {
-                    if let Some(cluster) = &batch.cluster {
+                    if let Some(cluster) = of.cluster {
                         found.alert.cluster = Some(cluster.to_string());
                     }
                     alerts.push(*found);
                 }
-                Emitted::Step(step) if self.parts.role == Role::Detect => {
-                    done.matches.extend(self.codec.pack(&step));
-                }
                 Emitted::Step(step) => {
-                    correlator.push(&step, &mut alerts);
-                    done.record.steps.push(step);
+                    let Some(step) = self.todays(step, other.as_ref()) else { continue };
+                    if self.parts.role == Role::Detect {
+                        done.matches.extend(self.codec.pack(&step));
+                    } else {
+                        correlator.push(&step, &mut alerts);
+                        done.record.steps.push(step);
+                    }
                 }
             }
         }
@@ -528,22 +574,23 @@ impl Lane {
         handled
     }
 
+    /// A step of other rules as one of today's, if its rule is among them.
+    fn todays(&self, step: Step, other: Option<&Codec>) -> Option<Step> {
+        let Some(other) = other else { return Some(step) };
+        self.codec.unpack(&other.pack(&step)?.value).ok()
+    }
+
     /// Notes that something has come of an input, and how far that is.
-    fn heard(&mut self, batch: &Batch, records: u64, latest: Option<Nanos>) {
+    fn heard(&mut self, of: &Of<'_>, records: u64, latest: Option<Nanos>) {
         self.since += records;
         let now = Instant::now();
         if records > 0 {
-            self.pulses.entry(Arc::clone(&batch.input)).or_insert_with(|| Pulse::new(now)).beat(now);
+            self.pulses.entry(Arc::clone(of.input)).or_insert_with(|| Pulse::new(now)).beat(now);
         }
         if let Some(latest) = latest {
-            self.latest.insert(Arc::clone(&batch.input), latest);
-            self.parts.telemetry.last_event(&batch.input, latest);
-        }
-        let partition = batch.messages.is_some();
-        if latest.is_some() || partition && batch.bytes.is_empty() {
-            // The events of a partition that has just been given to us come later, and are not late then.
-            let clock = if partition { &batch.stream } else { &batch.input };
-            self.clocks.insert(Arc::clone(clock), (latest.unwrap_or(Nanos::MIN), now));
+            self.latest.insert(Arc::clone(of.input), latest);
+            self.parts.telemetry.last_event(of.input, latest);
+            self.clocks.insert(Arc::clone(of.clock), (latest, now));
         }
     }
 
@@ -565,52 +612,23 @@ impl Lane {
         record.alerts.push(Entry { uuid: alert.uuid, json: sink::native(alert) });
     }
 
-    /// Counts what a batch held, and puts what is no event aside.
-    fn account(
-        &mut self,
-        judging: &Judging,
-        batch: &Batch,
-        tally: &Tally,
-        died: &[Died],
-        done: &mut Yield,
-    ) -> Handled {
-        let telemetry = &self.parts.telemetry;
+    /// Counts what a stretch of input held.
+    fn account(&self, of: &Of<'_>, by: &Engine, judged: &Judged) -> Handled {
+        let (telemetry, tally) = (&self.parts.telemetry, &judged.tally);
         for (format, records) in &tally.formats {
-            telemetry.records(&batch.input, format.name(), *records);
+            telemetry.records(of.input, format.name(), *records);
         }
-        telemetry.bytes(&batch.input, batch.bytes.len() as u64);
-        telemetry.partial(&batch.input, tally.partial);
+        telemetry.bytes(of.input, of.bytes as u64);
+        telemetry.partial(of.input, tally.partial);
         for (detector, events) in &tally.blind {
-            telemetry.blind(&judging.engine.detectors()[*detector as usize].name, *events);
+            telemetry.blind(&by.detectors()[*detector as usize].name, *events);
         }
         let unrecognized = tally.formats.get(&Format::Unrecognized).copied().unwrap_or(0);
-        let bad = tally.bad + died.len() as u64 + unrecognized;
-        telemetry.bad(&batch.input, bad);
-        let rejected = |stream: &str, offset, length, reason, sha256| Rejected {
-            input: batch.input.to_string(),
-            stream: stream.to_owned(),
-            offset,
-            length,
-            reason: Cow::Borrowed(reason),
-            sha256,
-            bytes: batch.part(stream, offset, length).unwrap_or_default().to_vec(),
-        };
-        for sample in &tally.samples {
-            let reason = if sample.keys.is_empty() { "not an event" } else { "JSON that is no event" };
-            done.rejected.push(rejected(
-                &sample.input,
-                sample.offset,
-                sample.length,
-                reason,
-                Some(sample.sha256.clone()),
-            ));
-        }
-        for died in died {
-            done.rejected.push(rejected(&died.input, died.offset, died.length, "internal error", None));
-        }
-        if tally.samples.len() >= DEAD_LETTERS {
-            let kept = (tally.samples.len() + died.len()) as u64;
-            telemetry.input_dead_letters_dropped(&batch.input, bad.saturating_sub(kept));
+        let bad = tally.bad + judged.died + unrecognized;
+        telemetry.bad(of.input, bad);
+        if judged.rejected.len() >= DEAD_LETTERS {
+            let kept = judged.rejected.len() as u64;
+            telemetry.input_dead_letters_dropped(of.input, bad.saturating_sub(kept));
         }
         Handled { records: tally.records() - tally.bad - unrecognized, bad }
     }

@@ -3,13 +3,19 @@
 //! Guarantees: what is judged does not depend on how the stream is cut into batches; a record on which the judge dies is
 //! counted and passed over, and its neighbours are judged.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use detectors::engine::{Emitted, Origin, Worker};
 use detectors::event::frame::{Frame, Framer};
+use detectors::tally::{Sample, Tally};
 use memchr::{memchr, memrchr};
 
-use crate::source::{Batch, Message};
+use crate::delivery::dead::Rejected;
+use crate::source::{Batch, part};
+
+/// How many records that are no events are kept of a stretch of input; the rest is only counted.
+pub(crate) const DEAD_LETTERS: usize = 1_000;
 
 /// What judges records: the engine's worker, and stand-ins in tests.
 pub(crate) trait Judge {
@@ -38,6 +44,51 @@ impl Judge for Worker<'_> {
 
     fn record(&mut self, input: &str, frame: Frame<'_>, out: &mut Vec<Emitted>) {
         self.record(input, frame, out);
+    }
+}
+
+/// What a stretch of input came to.
+#[derive(Default)]
+pub(crate) struct Judged {
+    /// What was found.
+    pub(crate) emitted: Vec<Emitted>,
+    /// What was seen. Its samples are among the rejected.
+    pub(crate) tally: Tally,
+    /// Records that are no events, at most [`DEAD_LETTERS`].
+    pub(crate) rejected: Vec<Rejected>,
+    /// How many records the judge died on.
+    pub(crate) died: u64,
+}
+
+impl Judged {
+    /// Keeps what is no event: samples, and records on which the judge died. `bytes` tells those of a record by its stream, its
+    /// offset there and its length.
+    pub(crate) fn put_aside<'b>(
+        &mut self,
+        input: &str,
+        samples: Vec<Sample>,
+        died: Vec<Died>,
+        bytes: impl Fn(&str, u64, u64) -> Option<&'b [u8]>,
+    ) {
+        self.died += died.len() as u64;
+        let samples = samples.into_iter().map(|sample| {
+            let reason = if sample.keys.is_empty() { "not an event" } else { "JSON that is no event" };
+            (sample.input, sample.offset, sample.length, reason, Some(sample.sha256))
+        });
+        let died =
+            died.into_iter().map(|died| (died.input, died.offset, died.length, "internal error", None));
+        let room = DEAD_LETTERS.saturating_sub(self.rejected.len());
+        self.rejected.extend(samples.chain(died).take(room).map(
+            |(stream, offset, length, reason, sha256)| Rejected {
+                input: input.to_owned(),
+                bytes: bytes(&stream, offset, length).unwrap_or_default().to_vec(),
+                stream,
+                offset,
+                length,
+                reason: Cow::Borrowed(reason),
+                sha256,
+            },
+        ));
     }
 }
 
@@ -99,12 +150,26 @@ impl Stream {
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
-        for message in batch.messages.iter().flatten() {
-            self.message(worker, &batch.stream, *message, &batch.bytes[message.range()], out, died);
-        }
-        if batch.messages.is_none() {
-            let Batch { stream, offset, bytes, last, .. } = batch;
-            self.chunk(worker, Chunk { stream, offset: *offset, bytes, last: *last }, out, died);
+        let Batch { stream, offset, bytes, last, .. } = batch;
+        self.chunk(worker, Chunk { stream, offset: *offset, bytes, last: *last }, out, died);
+    }
+
+    /// Judges a message of a partition into `judged`: the bytes, unpacked if they were packed, at an offset of the partition.
+    pub(crate) fn whole_message(
+        worker: &mut Worker<'_>,
+        (input, stream): (&str, &str),
+        offset: u64,
+        bytes: &[u8],
+        judged: &mut Judged,
+    ) {
+        let mut died = Vec::new();
+        Stream::default().message(worker, stream, offset, bytes, &mut judged.emitted, &mut died);
+        let samples = worker.take_samples();
+        if !samples.is_empty() || !died.is_empty() {
+            // What stands by itself in a message is at the message's offset, all else at its own inside.
+            let start = |of: &str, offset: u64| if of == stream { 0 } else { offset };
+            judged
+                .put_aside(input, samples, died, |of, offset, length| part(bytes, start(of, offset), length));
         }
     }
 
@@ -114,18 +179,19 @@ impl Stream {
         &mut self,
         worker: &mut J,
         stream: &str,
-        message: Message,
+        offset: u64,
         bytes: &[u8],
         out: &mut Vec<Emitted>,
         died: &mut Vec<Died>,
     ) {
-        let (emitted, offset) = (out.len(), message.offset);
+        let emitted = out.len();
         let origin = Origin { input: stream, offset };
         match catch_unwind(AssertUnwindSafe(|| worker.line(origin, bytes, out))) {
             Ok(true) => {}
             Ok(false) => {
                 out.truncate(emitted);
-                let stream = message.inner(stream);
+                // What evidence calls the inside of the message: `k8s-audit/3@1234`, in which offsets count bytes.
+                let stream = format!("{stream}@{offset}");
                 // No crash leaves NULs in a message: somebody has written them.
                 worker.nuls_are_bad(true);
                 self.chunk(worker, Chunk { stream: &stream, offset: 0, bytes, last: true }, out, died);
@@ -278,31 +344,13 @@ mod tests {
     fn judged(payload: &[u8]) -> (u64, Vec<(u64, Vec<u8>)>) {
         let settings = Settings::default();
         let engine = rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap();
-        let mut worker = engine.worker();
-        let message = Message { offset: 7, start: 0, end: payload.len() as u32, again: false };
-        let batch = Batch {
-            input: "k".into(),
-            stream: "t/0".into(),
-            offset: 0,
-            bytes: payload.to_vec().into(),
-            last: true,
-            messages: Some(vec![message]),
-            cluster: None,
-            position: None,
-            reply: None,
-            room: None,
-        };
-        Stream::default().judge(&mut worker, &batch, &mut Vec::new(), &mut Vec::new());
+        let (mut worker, mut judged) = (engine.worker(), Judged::default());
+        Stream::whole_message(&mut worker, ("k", "t/0"), 7, payload, &mut judged);
         let tally = worker.take_tally();
         let formats = [Format::Audit, Format::AuditList];
         let events = formats.iter().filter_map(|format| tally.formats.get(format)).sum();
-        let bad: Vec<_> = tally
-            .samples
-            .iter()
-            .map(|at| (at.offset, batch.part(&at.input, at.offset, at.length).unwrap().to_vec()))
-            .collect();
-        assert_eq!(tally.bad, bad.len() as u64);
-        (events, bad)
+        assert_eq!(tally.bad, judged.rejected.len() as u64);
+        (events, judged.rejected.into_iter().map(|bad| (bad.offset, bad.bytes)).collect())
     }
 
     #[test]

@@ -575,6 +575,11 @@ impl<'e> Worker<'e> {
         self.counts.take()
     }
 
+    /// The samples of the counters, which have none any more then.
+    pub fn take_samples(&mut self) -> Vec<Sample> {
+        std::mem::take(&mut self.counts.tally.samples)
+    }
+
     /// Hands the activity since the last call to `add`: dimension, name, events.
     pub fn drain_profile(&mut self, add: &mut dyn FnMut(Dimension, &str, u64)) {
         for id in self.counts.active.drain(..) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use detectors::engine::Engine;
+
 use sha2::Digest as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,7 +28,7 @@ use crate::rules::Wanted;
 use crate::server::{self, Heartbeat, Readiness};
 use crate::sink::{Output, Transport};
 use crate::source::outlet::Stop;
-use crate::source::{Room, file, http, kafka, stdin};
+use crate::source::{Engines, Room, file, http, kafka, stdin};
 use crate::telemetry::Telemetry;
 use crate::text;
 use crate::units::Size;
@@ -91,7 +91,7 @@ fn judging(typed: &cli::Run) -> Result<Judging, Failure> {
     };
     let wanted = Wanted::read(&rules)?;
     let min_level = wanted.min_level();
-    Ok(Judging { engine: wanted.engine()?, min_level })
+    Ok(Judging { engine: Arc::new(wanted.engine()?), min_level })
 }
 
 /// A live run and what it takes to end it in order.
@@ -215,12 +215,14 @@ impl Run {
         let Kept { log, state: State { positions, recent, damage, .. }, dead, durable, .. } = kept;
         let (sender, deliveries) = mpsc::channel(QUEUE);
         let (give_up, giving_up) = watch::channel(false);
-        let purpose = purpose(live.role, &judging.engine);
+        let (engines, engine) = watch::channel(Arc::clone(&judging.engine));
+        let purpose = purpose(live.role, engine);
         let parts = Parts {
             role: live.role,
             matches: live.way_of_matches().map_err(Failure::usage)?,
             deliveries,
             orders: heard,
+            engines,
             stop: giving_up,
             log,
             durable,
@@ -253,7 +255,7 @@ impl Run {
             telemetry,
         };
         run.tell_of(&damage);
-        run.open_inputs(&positions, purpose, sender, ending).await.map(|()| run)
+        run.open_inputs(&positions, &purpose, sender, ending).await.map(|()| run)
     }
 
     /// Says what of our own files could not be read.
@@ -273,7 +275,7 @@ impl Run {
     async fn open_inputs(
         &mut self,
         positions: &std::collections::BTreeMap<String, String>,
-        purpose: kafka::Purpose,
+        purpose: &kafka::Purpose,
         sender: crate::source::Sender,
         ending: watch::Receiver<Option<Instant>>,
     ) -> Result<(), Failure> {
@@ -293,8 +295,8 @@ impl Run {
                 }
                 Input::Kafka(config) => {
                     let (stop, readiness) = (self.stop.clone(), self.readiness.clone());
-                    let member =
-                        kafka::start(config, purpose, sender, room.clone(), stop, telemetry, readiness);
+                    let (purpose, room) = (purpose.clone(), room.clone());
+                    let member = kafka::start(config, purpose, sender, room, stop, telemetry, readiness);
                     self.members.push(member.map_err(Failure::usage)?);
                 }
                 Input::Http(config) => {
@@ -473,12 +475,12 @@ impl Run {
 }
 
 /// What messages of topics are read for.
-fn purpose(role: Role, engine: &Engine) -> kafka::Purpose {
+fn purpose(role: Role, engines: Engines) -> kafka::Purpose {
     match role {
-        Role::All => kafka::Purpose::Whole,
-        Role::Detect => kafka::Purpose::Part,
+        Role::All => kafka::Purpose::Whole(engines),
+        Role::Detect => kafka::Purpose::Part(engines),
         Role::Correlate => {
-            let reach = engine.look_back().into_iter().max().unwrap_or(0);
+            let reach = engines.borrow().look_back().into_iter().max().unwrap_or(0);
             kafka::Purpose::Windows(matches::look_back(reach))
         }
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use detectors::correlate::Correlator;
 use detectors::correlate::record::{Record as Match, Stray};
 
-use super::{DEAD_LETTERS, Judging, Lane, PATIENCE, Parts, SHORTEST, Yield, stopped};
+use super::{DEAD_LETTERS, Judging, Lane, Of, PATIENCE, Parts, SHORTEST, Yield, stopped};
 use crate::delivery::dead::Rejected;
 use crate::server::Readiness;
-use crate::source::{Batch, Handled, Message};
+use crate::source::Handled;
+use crate::source::kafka::Gathered;
 use crate::text::clipped;
 
 /// What is told of a name that another process wrote.
@@ -22,14 +23,16 @@ impl Lane {
         &mut self,
         judging: &Judging,
         correlator: &mut Correlator,
-        batch: &Batch,
+        of: &Of<'_>,
+        gathered: &Gathered,
         done: &mut Yield,
     ) -> Handled {
+        let Gathered { bytes, messages } = gathered;
         let (mut alerts, mut latest, mut bad) = (Vec::new(), None, 0);
         // What another partition still holds is not late because this one is ahead.
         correlator.hold(self.behind());
-        for message in batch.messages.iter().flatten() {
-            match self.codec.unpack(&batch.bytes[message.range()]) {
+        for message in messages {
+            match self.codec.unpack(&bytes[message.range()]) {
                 Ok(step) => {
                     latest = latest.max(Some(step.time));
                     let raised = alerts.len();
@@ -47,19 +50,19 @@ impl Lane {
                     bad += 1;
                     let telemetry = &self.parts.telemetry;
                     if bad > DEAD_LETTERS as u64 {
-                        telemetry.input_dead_letters_dropped(&batch.input, 1);
+                        telemetry.input_dead_letters_dropped(of.input, 1);
                         continue;
                     }
-                    done.rejected.push(rejected(batch, message, stray));
+                    done.rejected.push(rejected(of, message.offset, &bytes[message.range()], stray));
                 }
             }
         }
-        let records = batch.messages.iter().flatten().filter(|message| !message.again).count() as u64;
-        self.heard(batch, records, latest);
+        let records = messages.iter().filter(|message| !message.again).count() as u64;
+        self.heard(of, records, latest);
         let telemetry = &self.parts.telemetry;
-        telemetry.records(&batch.input, "match", records - bad);
-        telemetry.bad(&batch.input, bad);
-        telemetry.bytes(&batch.input, batch.bytes.len() as u64);
+        telemetry.records(of.input, "match", records - bad);
+        telemetry.bad(of.input, bad);
+        telemetry.bytes(of.input, bytes.len() as u64);
         for found in &alerts {
             self.keep(judging, found, &mut done.record);
         }
@@ -106,8 +109,7 @@ impl Lane {
 }
 
 /// A message that is no match of ours.
-fn rejected(batch: &Batch, message: &Message, stray: Stray) -> Rejected {
-    let bytes = &batch.bytes[message.range()];
+fn rejected(of: &Of<'_>, offset: u64, bytes: &[u8], stray: Stray) -> Rejected {
     let reason = match stray {
         Stray::Damaged => "not a match".into(),
         Stray::Unknown(name) => {
@@ -116,9 +118,9 @@ fn rejected(batch: &Batch, message: &Message, stray: Stray) -> Rejected {
         }
     };
     Rejected {
-        input: batch.input.to_string(),
-        stream: batch.stream.to_string(),
-        offset: message.offset,
+        input: of.input.to_string(),
+        stream: of.clock.to_string(),
+        offset,
         length: bytes.len() as u64,
         reason,
         sha256: None,

@@ -411,7 +411,7 @@ impl<'s, J: Judge> Hand<'s, J> {
     /// Takes messages of a partition and judges them.
     fn messages(&mut self, mut reader: Box<Reader>) {
         self.plain = false;
-        let gathered = reader.read(self.scan.tuning.block);
+        let (name, gathered) = (reader.stream(), reader.read(self.scan.tuning.block));
         let Told { passed, empty, refused, damage } = reader.take_told();
         for (offset, reason) in damage {
             self.damaged(offset, reason);
@@ -428,7 +428,7 @@ impl<'s, J: Judge> Hand<'s, J> {
         }
         self.handed = 0;
         let judged = loop {
-            match self.gathered(&gathered) {
+            match self.gathered(&name, &gathered) {
                 Judged::Died => self.begin_again(),
                 judged => break judged,
             }
@@ -437,12 +437,12 @@ impl<'s, J: Judge> Hand<'s, J> {
     }
 
     /// Judges messages, those first that were handed over already.
-    fn gathered(&mut self, gathered: &Gathered) -> Judged {
+    fn gathered(&mut self, name: &str, gathered: &Gathered) -> Judged {
         let mut died = Vec::new();
         for (nth, message) in gathered.messages.iter().enumerate().skip(self.handed as usize) {
             let mut stream = if self.careful { stream::Stream::careful() } else { stream::Stream::default() };
             let bytes = &gathered.bytes[message.range()];
-            stream.message(&mut self.judge, &gathered.stream, *message, bytes, &mut self.emitted, &mut died);
+            stream.message(&mut self.judge, name, message.offset, bytes, &mut self.emitted, &mut died);
             if !died.is_empty() && !self.careful {
                 return Judged::Died;
             }

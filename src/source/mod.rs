@@ -4,10 +4,15 @@
 //! ([`Room`]); its remembering end is what goes with each: a position, which the lane writes to the log together with what the
 //! batch caused, or a reply that is sent once that is done.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use detectors::engine::Engine;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use self::kafka::Gathered;
+use crate::stream::Judged;
 
 pub(crate) mod archive;
 pub(crate) mod file;
@@ -23,6 +28,8 @@ pub(crate) mod stdin;
 pub(crate) enum Delivery {
     /// Bytes to be judged.
     Batch(Batch),
+    /// What was read of a topic.
+    Messages(Messages),
     /// Something about the input that an operator must know.
     Notice(Notice),
     /// The input has ended and nothing more will come of it.
@@ -46,9 +53,6 @@ pub(crate) struct Batch {
     pub(crate) bytes: bytes::Bytes,
     /// The stream ends with these bytes: what is open is judged as a fragment.
     pub(crate) last: bool,
-    /// The messages that the bytes are made of, if the stream is a partition of a topic. Each is a stream of its own then.
-    /// Without any the partition has just been given to us, and there is something in it to be read.
-    pub(crate) messages: Option<Vec<Message>>,
     /// The cluster that the events are of, if the source knows it better than the configuration.
     pub(crate) cluster: Option<Arc<str>>,
     /// Where to go on after a restart once the batch has been handled: JSON that only the source understands.
@@ -59,12 +63,51 @@ pub(crate) struct Batch {
     pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
-/// One message among the bytes of a batch.
+/// The detectors that are in force: a source that judges by itself asks for them.
+pub(crate) type Engines = watch::Receiver<Arc<Engine>>;
+
+/// What was read of a partition of a topic.
+#[derive(Debug)]
+pub(crate) struct Messages {
+    /// The input's name, as the configuration calls it.
+    pub(crate) input: Arc<str>,
+    /// Topic and partition, as evidence names them: `k8s-audit/3`.
+    pub(crate) stream: Arc<str>,
+    /// The cluster that the events are of, if the source knows it better than the configuration.
+    pub(crate) cluster: Option<Arc<str>>,
+    /// How many bytes it is. 0: the partition has just been given to us, and there is something in it to be read.
+    pub(crate) bytes: usize,
+    /// What it is.
+    pub(crate) content: Content,
+    /// Told once it has been handled and that is durable, or that it could not be.
+    pub(crate) reply: Option<oneshot::Sender<Handled>>,
+    /// The room that it takes, given back when it is dropped.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+}
+
+/// What messages of a topic are to the lane.
+pub(crate) enum Content {
+    /// Their payloads.
+    Payloads(Gathered),
+    /// What these detectors have found in them.
+    Judged(Arc<Engine>, Box<Judged>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Payloads(gathered) => f.debug_tuple("Payloads").field(&gathered.messages).finish(),
+            Content::Judged(_, judged) => f.debug_tuple("Judged").field(&judged.tally).finish(),
+        }
+    }
+}
+
+/// One message among the bytes of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message {
     /// The message's offset in its partition.
     pub(crate) offset: u64,
-    /// Where its bytes stand in the batch.
+    /// Where its bytes begin.
     pub(crate) start: u32,
     /// And end.
     pub(crate) end: u32,
@@ -73,33 +116,23 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    /// Its place in the batch.
+    /// Its place among the bytes.
     pub(crate) fn range(&self) -> Range<usize> {
         self.start as usize..self.end as usize
-    }
-
-    /// What evidence calls the inside of the message of a partition: `k8s-audit/3@1234`, in which offsets count bytes.
-    pub(crate) fn inner(&self, stream: &str) -> String {
-        format!("{stream}@{}", self.offset)
     }
 }
 
 impl Batch {
-    /// The bytes of a record, as a sample or evidence tells of it.
-    pub(crate) fn part(&self, stream: &str, offset: u64, length: u64) -> Option<&[u8]> {
-        let (bytes, start) = match &self.messages {
-            None => (&self.bytes[..], offset.checked_sub(self.offset)?),
-            Some(messages) => {
-                let of = |offset: u64| messages.iter().find(|message| message.offset == offset);
-                match stream.strip_prefix(&*self.stream)? {
-                    "" => (&self.bytes[of(offset)?.range()], 0),
-                    inside => (&self.bytes[of(inside.strip_prefix('@')?.parse().ok()?)?.range()], offset),
-                }
-            }
-        };
-        let start = usize::try_from(start).ok()?;
-        bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+    /// The bytes of a record of the stream, as a sample tells of it.
+    pub(crate) fn part(&self, offset: u64, length: u64) -> Option<&[u8]> {
+        part(&self.bytes, offset.checked_sub(self.offset)?, length)
     }
+}
+
+/// So many bytes from there on.
+pub(crate) fn part(bytes: &[u8], start: u64, length: u64) -> Option<&[u8]> {
+    let start = usize::try_from(start).ok()?;
+    bytes.get(start..start.checked_add(usize::try_from(length).ok()?)?)
 }
 
 /// How a batch was handled.

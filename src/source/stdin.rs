@@ -153,7 +153,6 @@ impl Reader {
             offset,
             bytes,
             last,
-            messages: None,
             cluster: self.cluster.clone(),
             position: None,
             reply: None,

@@ -298,7 +298,6 @@ fn hand_over(context: &Context, trails: &[Trail], piece: trail::Piece) -> Result
         offset: piece.offset,
         bytes: piece.bytes,
         last: piece.last,
-        messages: None,
         cluster: context.cluster.clone(),
         position,
         reply: None,

@@ -176,7 +176,7 @@ impl Bench {
                     self.told.push(format!("! {:?}", notice.what));
                     self.notices.push(notice);
                 }
-                Delivery::End { .. } => panic!("files do not end"),
+                Delivery::End { .. } | Delivery::Messages(_) => panic!("files do not end, and are no topics"),
             }
         }
     }

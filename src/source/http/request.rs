@@ -270,7 +270,6 @@ async fn hand_over(
         offset: 0,
         bytes: whole.bytes,
         last: true,
-        messages: None,
         cluster,
         position: None,
         reply: Some(reply),

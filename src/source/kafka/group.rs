@@ -379,7 +379,7 @@ impl Group {
         (low, begin): (i64, i64),
         until: Instant,
     ) -> (i64, Nanos) {
-        let Purpose::Windows(look_back) = self.purpose else { return (begin, Nanos::MIN) };
+        let Purpose::Windows(look_back) = &self.purpose else { return (begin, Nanos::MIN) };
         // Most of what follows is of now, or was written a moment ago. What is older makes itself known.
         let since = nanos_now().saturating_sub(look_back.reach).saturating_sub(SKEW);
         self.written_since(consumer, topic, number, (low, begin), since, until)
@@ -410,7 +410,7 @@ impl Group {
 
     /// Where a message stands. If its windows reach further back than the partition was read, it is read again from there on.
     pub(super) fn place(&self, consumer: &BaseConsumer<Group>, message: &BorrowedMessage<'_>) -> Place {
-        let Purpose::Windows(look_back) = self.purpose else { return Place::New };
+        let Purpose::Windows(look_back) = &self.purpose else { return Place::New };
         let (topic, number, offset) = (message.topic(), message.partition(), message.offset());
         let name = stream(topic, number);
         let (known, from, covered) = match self.state().partitions.get(&*name) {
@@ -739,7 +739,7 @@ impl ClientContext for Group {
             let connected = if up { "" } else { ", no broker is reached" };
             let state = format!("{mine} of {all} partitions, {}{connected}", group.join_state);
             self.readiness.group(&self.input, state, Some(reads));
-            let counted = matches!(self.purpose, Purpose::Whole);
+            let counted = matches!(self.purpose, Purpose::Whole(_));
             self.telemetry.scope(&self.input, counted && mine > 0 && mine < all);
         }
     }

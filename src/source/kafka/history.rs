@@ -28,7 +28,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use super::address::Address;
-use super::{Config, Gathered, assign_anew, stream};
+use super::{Config, Gathered, assign_anew, payload, stream};
 use crate::kafka::{Sasl, refusal, try_consumer};
 use crate::source::plan::Note;
 use crate::text::for_terminal;
@@ -487,7 +487,7 @@ impl Reader {
 
     /// The next messages, about `most` bytes of them. None are, when none came for a while.
     pub(crate) fn read(&mut self, most: usize) -> Gathered {
-        let mut gathered = Gathered::new(Arc::clone(&self.stream), 0);
+        let mut gathered = Gathered::default();
         if self.next >= self.partition.range.end {
             self.done();
         } else if !self.ended {
@@ -506,6 +506,11 @@ impl Reader {
         self.told.passed += self.next.saturating_sub(self.passed).max(0) as u64;
         self.passed = self.passed.max(self.next);
         gathered
+    }
+
+    /// Topic and partition, as evidence names them.
+    pub(crate) fn stream(&self) -> Arc<str> {
+        Arc::clone(&self.stream)
     }
 
     /// True if nothing more will come.
@@ -581,7 +586,10 @@ impl Reader {
         if offset >= end {
             self.next = end;
         } else {
-            self.told.empty += u64::from(gathered.take(message, false).is_none());
+            match payload(message) {
+                Some(payload) => _ = gathered.take(offset as u64, payload, false),
+                None => self.told.empty += 1,
+            }
             self.next = offset + 1;
         }
         self.next >= end

@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -33,16 +32,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::outlet::{Outlet, Stop, Stopped};
-use super::{Batch, Delivery, Message, Notice, Room, Sender, What};
+use super::{Content, Delivery, Engines, Message, Messages, Notice, Room, Sender, What};
 use crate::kafka::options::Options;
 use crate::kafka::{Cluster, Sasl, Tls, refusal, try_consumer};
 use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
+use bench::Bench;
 use detectors::event::time::Nanos;
 use group::{Group, Place, SOON, Waiting};
 
 pub(crate) mod address;
+mod bench;
 mod group;
 pub(crate) mod history;
 mod pattern;
@@ -51,6 +52,10 @@ mod tests;
 
 /// Messages are handed over in batches of about this many bytes, which a core's cache holds.
 const BATCH: usize = 256 << 10;
+/// What is found in this many bytes is handed over at once, so that a backlog takes few syncs.
+const JUDGED: usize = 4 << 20;
+/// Payloads that begin so are packed.
+const PACKED: &[u8] = &[0x1f, 0x8b];
 /// One message, unpacked, is at most so large: what one event may be.
 const LARGEST: u64 = 16 << 20;
 /// How long to wait for messages at once.
@@ -115,14 +120,24 @@ pub(crate) struct Config {
 }
 
 /// What messages are read for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(crate) enum Purpose {
-    /// They are events whose matches are counted in this process.
-    Whole,
-    /// They are events whose matches are counted elsewhere.
-    Part,
+    /// They are events, and matches are counted in this process.
+    Whole(Engines),
+    /// They are events, and matches are counted elsewhere.
+    Part(Engines),
     /// They fill windows.
     Windows(LookBack),
+}
+
+impl Purpose {
+    /// The detectors that judge them.
+    fn engines(&self) -> Option<Engines> {
+        match self {
+            Purpose::Whole(engines) | Purpose::Part(engines) => Some(engines.clone()),
+            Purpose::Windows(_) => None,
+        }
+    }
 }
 
 /// Windows are filled anew when a partition is given to the member: with the messages before the group's position that they can
@@ -299,15 +314,15 @@ pub(crate) fn start(
     let config = config.clone();
     thread::Builder::new()
         .name("kafka".to_owned())
-        .spawn(move || stay(&config, purpose, outlet, &readiness))
+        .spawn(move || stay(&config, &purpose, outlet, &readiness))
         .context("cannot start the thread of a Kafka input")
 }
 
 /// Joins again when the broker has put the member out for good.
-fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readiness) {
+fn stay(config: &Config, purpose: &Purpose, mut outlet: Outlet, readiness: &Readiness) {
     loop {
         let reason = match consumer(config, purpose, &outlet, readiness.clone()) {
-            Ok(consumer) => match Member::new(config, consumer, outlet).run() {
+            Ok(consumer) => match Member::new(config, consumer, outlet).run(purpose.engines()) {
                 None => return,
                 Some((error, back)) => {
                     outlet = back;
@@ -330,11 +345,11 @@ fn stay(config: &Config, purpose: Purpose, mut outlet: Outlet, readiness: &Readi
 /// A consumer that has subscribed.
 fn consumer(
     config: &Config,
-    purpose: Purpose,
+    purpose: &Purpose,
     outlet: &Outlet,
     readiness: Readiness,
 ) -> Result<BaseConsumer<Group>> {
-    let group = Group::new(config, purpose, Arc::clone(&outlet.telemetry), readiness)?;
+    let group = Group::new(config, purpose.clone(), Arc::clone(&outlet.telemetry), readiness)?;
     let consumer: BaseConsumer<Group> = config.client()?.create_with_context(group).map_err(refusal)?;
     consumer.subscribe(&config.names().collect::<Vec<_>>()).context("cannot subscribe to the topics")?;
     consumer.context().look_around(&consumer, SOON);
@@ -355,16 +370,26 @@ impl std::convert::From<Stopped> for End {
     }
 }
 
-/// Messages of a partition that are being gathered.
+/// Messages of a partition, one behind the other.
+#[derive(Default)]
 pub(crate) struct Gathered {
-    /// Topic and partition, as evidence names them: `k8s-audit/3`.
-    pub(crate) stream: Arc<str>,
-    /// Topic and partition. None if the partition has just been given to us, which the lane is to know although nothing is in it.
-    of: Option<(String, i32)>,
     /// Their payloads.
     pub(crate) bytes: Vec<u8>,
     /// Where each stands in them.
     pub(crate) messages: Vec<Message>,
+}
+
+/// What is read of a partition, until it is handed over.
+struct Stretch {
+    /// Topic and partition, as evidence names them.
+    stream: Arc<str>,
+    /// Topic and partition. None if the partition has just been given to us, which the lane is to know although nothing is in it.
+    of: Option<(String, i32)>,
+    content: Content,
+    /// How many bytes were read.
+    bytes: usize,
+    /// How many wait for the lane.
+    weight: usize,
     /// The offset that follows, if there is one to be committed.
     next: Option<i64>,
     /// It is read since partitions were given to the member so many times.
@@ -378,11 +403,12 @@ struct Member {
     cluster: Option<Arc<str>>,
     consumer: BaseConsumer<Group>,
     outlet: Outlet,
-    gathered: VecDeque<Gathered>,
+    /// What has been read. Messages of another partition than the last one's begin another.
+    read: VecDeque<Stretch>,
     /// What the lane has not been told yet.
     notices: VecDeque<Notice>,
-    /// A batch that the lane has not taken yet.
-    held: Option<(Batch, Option<Waiting>)>,
+    /// What the lane has not taken yet, and how many bytes wait with it.
+    held: Option<(Messages, usize, Option<Waiting>)>,
     /// When none was held last.
     held_since: Instant,
     paused: bool,
@@ -404,7 +430,7 @@ impl Member {
             cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
             consumer,
             outlet,
-            gathered: VecDeque::new(),
+            read: VecDeque::new(),
             notices: VecDeque::new(),
             held: None,
             held_since: Instant::now(),
@@ -418,9 +444,13 @@ impl Member {
     }
 
     /// Reads until the end. Returns why, and the way to the lane, unless it was told to stop.
-    fn run(mut self) -> Option<(KafkaError, Outlet)> {
+    fn run(mut self, mut engines: Option<Engines>) -> Option<(KafkaError, Outlet)> {
         let end = loop {
-            if let Err(end) = self.turn() {
+            let turned = match &mut engines {
+                Some(engines) => self.judge(engines),
+                None => self.turn(&mut None),
+            };
+            if let Err(end) = turned {
                 break end;
             }
         };
@@ -439,8 +469,19 @@ impl Member {
         again
     }
 
-    /// Polls once, and does what is due.
-    fn turn(&mut self) -> Result<(), End> {
+    /// Reads and judges until other detectors are in force.
+    fn judge(&mut self, engines: &mut Engines) -> Result<(), End> {
+        let engine = Arc::clone(&engines.borrow_and_update());
+        let mut bench = Some(Bench::new(&engine));
+        // If nobody tells of others any more, there will be none.
+        while !engines.has_changed().unwrap_or(false) {
+            self.turn(&mut bench)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a while, and does what is due.
+    fn turn(&mut self, bench: &mut Option<Bench<'_>>) -> Result<(), End> {
         if self.outlet.stop.is_said() {
             return Err(End::Stopped);
         }
@@ -462,7 +503,7 @@ impl Member {
         self.tell()?;
         let given = self.consumer.context().given();
         for (stream, next) in self.consumer.context().take_given() {
-            self.gathered.push_back(Gathered { next, ..Gathered::new(stream, given) });
+            self.read.push_back(Stretch { next, ..Stretch::new(stream, None, given, bench.as_ref()) });
         }
         self.offer()?;
         if self.held.is_none() {
@@ -472,9 +513,24 @@ impl Member {
             return Ok(());
         }
         self.keep_pace();
+        let done = self.read(bench);
+        if let (Some(last), Some(bench)) = (self.read.back_mut(), bench) {
+            bench.close(&mut last.content);
+        }
+        done?;
+        while self.held.is_none() && !self.read.is_empty() {
+            self.hand_over();
+            self.offer()?;
+        }
+        Ok(())
+    }
+
+    /// Polls until there is enough to be handed over, or nothing more is there.
+    fn read(&mut self, bench: &mut Option<Bench<'_>>) -> Result<(), End> {
         let mut wait = if self.held.is_some() { HELD } else { WAIT };
-        let mut bytes = 0;
-        while self.held.is_none() || !wait.is_zero() {
+        let enough = if bench.is_some() { JUDGED } else { BATCH };
+        let mut weight = 0;
+        while weight < enough && (self.held.is_none() || !wait.is_zero()) {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     let again = match self.consumer.context().place(&self.consumer, &message) {
@@ -484,9 +540,9 @@ impl Member {
                         Place::Nowhere(error) => return Err(End::Fatal(error)),
                     };
                     let given = self.consumer.context().given();
-                    let gathered = gather(&mut self.gathered, message.topic(), message.partition(), given);
-                    match gathered.take(&message, again) {
-                        Some(taken) => bytes += taken + size_of::<Message>(),
+                    let stretch = stretch(&mut self.read, message.topic(), message.partition(), given, bench);
+                    match stretch.take(&self.input, &message, again, bench) {
+                        Some(waits) => weight += waits,
                         None => self.outlet.telemetry.null_message(&self.input),
                     }
                 }
@@ -497,13 +553,6 @@ impl Member {
                 None => break,
             }
             wait = Duration::ZERO;
-            if bytes >= BATCH {
-                break;
-            }
-        }
-        while self.held.is_none() && !self.gathered.is_empty() {
-            self.hand_over();
-            self.offer()?;
         }
         Ok(())
     }
@@ -520,51 +569,46 @@ impl Member {
         Ok(())
     }
 
-    /// What has been gathered of a partition becomes a batch.
+    /// What has been read of a partition goes to the lane.
     fn hand_over(&mut self) {
-        let Some(gathered) = self.gathered.pop_front() else { return };
-        let Gathered { stream, of, bytes, messages, next, given } = gathered;
+        let Some(read) = self.read.pop_front() else { return };
+        let Stretch { stream, of, content, bytes, weight, next, given } = read;
         let (reply, handled) = oneshot::channel();
         let group = self.consumer.context();
         let waiting = next.map(|next| group.waiting(Arc::clone(&stream), next, given, handled));
-        if bytes.is_empty() && of.is_some() {
+        if bytes == 0 && of.is_some() {
             // Nothing but positions; dropping the reply would say that they are not handled.
             return group.handed(waiting.map(Waiting::empty));
         }
-        let batch = Batch {
+        let messages = Messages {
             input: Arc::clone(&self.input),
             stream,
-            offset: 0,
-            bytes: Bytes::from(bytes),
-            last: true,
-            messages: Some(messages),
             cluster: self.cluster.clone(),
-            position: None,
+            bytes,
+            content,
             reply: next.map(|_| reply),
             room: None,
         };
-        self.held = Some((batch, waiting));
+        self.held = Some((messages, weight, waiting));
     }
 
-    /// Offers the batch that is held to the lane, without waiting for it. What there is to be told goes before: a position
-    /// behind a gap is committed only once the gap is told.
+    /// Offers what is held to the lane, without waiting for it. What there is to be told goes before: a position behind a gap is
+    /// committed only once the gap is told.
     fn offer(&mut self) -> Result<(), End> {
         if !self.notices.is_empty() {
             return Ok(());
         }
-        let Some((mut batch, waiting)) = self.held.take() else { return Ok(()) };
-        if batch.room.is_none() {
-            let messages =
-                batch.messages.as_ref().map_or(0, |messages| messages.len() * size_of::<Message>());
-            batch.room = self.outlet.try_take(batch.bytes.len() + messages);
+        let Some((mut messages, weight, waiting)) = self.held.take() else { return Ok(()) };
+        if messages.room.is_none() {
+            messages.room = self.outlet.try_take(weight);
         }
-        if batch.room.is_none() {
-            self.held = Some((batch, waiting));
+        if messages.room.is_none() {
+            self.held = Some((messages, weight, waiting));
             return Ok(());
         }
-        match self.outlet.offer(Delivery::Batch(batch))? {
+        match self.outlet.offer(Delivery::Messages(messages))? {
             None => self.consumer.context().handed(waiting),
-            Some(Delivery::Batch(batch)) => self.held = Some((batch, waiting)),
+            Some(Delivery::Messages(messages)) => self.held = Some((messages, weight, waiting)),
             Some(_) => {}
         }
         Ok(())
@@ -592,9 +636,9 @@ impl Member {
 
     /// The group is told how far partitions have been read, though not all of that has been handed over.
     fn tell_read(&self) {
-        for gathered in &self.gathered {
-            if let Some(next) = gathered.next {
-                self.consumer.context().read(&gathered.stream, next, gathered.given);
+        for read in &self.read {
+            if let Some(next) = read.next {
+                self.consumer.context().read(&read.stream, next, read.given);
             }
         }
     }
@@ -653,58 +697,100 @@ impl Member {
     }
 }
 
-/// Where messages of a partition are gathered.
-fn gather<'g>(all: &'g mut VecDeque<Gathered>, topic: &str, partition: i32, given: u64) -> &'g mut Gathered {
-    let of = |gathered: &Gathered| {
-        gathered.given == given && gathered.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic)
+/// What messages of a partition are read into: the last one, or another.
+fn stretch<'r>(
+    all: &'r mut VecDeque<Stretch>,
+    topic: &str,
+    partition: i32,
+    given: u64,
+    bench: &mut Option<Bench<'_>>,
+) -> &'r mut Stretch {
+    let of = |last: &Stretch| {
+        last.given == given && last.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic)
     };
-    let at = all.iter().rposition(of).unwrap_or_else(|| {
+    if !all.back().is_some_and(of) {
+        if let (Some(last), Some(bench)) = (all.back_mut(), bench.as_mut()) {
+            bench.close(&mut last.content);
+        }
         let of = Some((topic.to_owned(), partition));
-        // With room for the message that fills it up.
-        let bytes = Vec::with_capacity(BATCH + BATCH / 4);
-        all.push_back(Gathered { of, bytes, ..Gathered::new(stream(topic, partition).into(), given) });
-        all.len() - 1
-    });
-    &mut all[at]
+        all.push_back(Stretch::new(stream(topic, partition).into(), of, given, bench.as_ref()));
+    }
+    all.back_mut().expect("one is there, or was added")
+}
+
+impl Stretch {
+    fn new(stream: Arc<str>, of: Option<(String, i32)>, given: u64, bench: Option<&Bench<'_>>) -> Stretch {
+        let content = match bench {
+            Some(bench) => bench.content(),
+            // With room for the message that fills it up.
+            None => Content::Payloads(Gathered {
+                bytes: Vec::with_capacity(BATCH + BATCH / 4),
+                messages: Vec::new(),
+            }),
+        };
+        Stretch { stream, of, content, bytes: 0, weight: 0, next: None, given }
+    }
+
+    /// Takes a message. Returns how many bytes wait because of it; `None` if it has no payload.
+    fn take(
+        &mut self,
+        input: &str,
+        message: &BorrowedMessage<'_>,
+        again: bool,
+        bench: &mut Option<Bench<'_>>,
+    ) -> Option<usize> {
+        let offset = message.offset();
+        self.next = Some(offset + 1);
+        let payload = payload(message)?;
+        let (bytes, weight) = match (&mut self.content, bench) {
+            (Content::Judged(_, judged), Some(bench)) => {
+                bench.judge((input, &self.stream), offset as u64, payload, judged)
+            }
+            (Content::Judged(..), None) => unreachable!("what is judged has a bench"),
+            (Content::Payloads(gathered), _) => {
+                let bytes = gathered.take(offset as u64, payload, again);
+                (bytes, bytes + size_of::<Message>())
+            }
+        };
+        (self.bytes, self.weight) = (self.bytes + bytes, self.weight + weight);
+        Some(weight)
+    }
 }
 
 impl Gathered {
-    fn new(stream: Arc<str>, given: u64) -> Gathered {
-        Gathered { stream, of: None, bytes: Vec::new(), messages: Vec::new(), next: None, given }
-    }
-
-    /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were; `None` if it has
-    /// no payload.
-    fn take(&mut self, message: &BorrowedMessage<'_>, again: bool) -> Option<usize> {
-        let offset = message.offset();
-        self.next = Some(offset + 1);
-        let payload = message.payload().filter(|payload| !payload.is_empty())?;
+    /// Takes a message: its payload, unpacked if it is packed, and its offset. Returns how many bytes that were.
+    pub(crate) fn take(&mut self, offset: u64, payload: &[u8], again: bool) -> usize {
         let start = self.bytes.len();
-        if payload.starts_with(&[0x1f, 0x8b]) {
-            self.unpack(payload);
+        if payload.starts_with(PACKED) {
+            unpack(payload, &mut self.bytes);
         } else {
             self.bytes.extend_from_slice(payload);
         }
         let end = self.bytes.len();
-        self.messages.push(Message { offset: offset as u64, start: start as u32, end: end as u32, again });
-        Some(end - start)
+        self.messages.push(Message { offset, start: start as u32, end: end as u32, again });
+        end - start
     }
+}
 
-    /// Appends what is in a packed payload. Of one that is damaged, or too large inside, that is what can be unpacked, and then a
-    /// line that is no event, so that the damage is counted and the payload is a dead letter: a record separator (RFC 7464),
-    /// which ends whatever is open, what is wrong, and the payload in base64, which is one record and ends no list early.
-    fn unpack(&mut self, payload: &[u8]) {
-        let start = self.bytes.len();
-        let mut inside = MultiGzDecoder::new(payload).take(LARGEST + 1);
-        let unpacked = inside.read_to_end(&mut self.bytes);
-        let what = match unpacked {
-            Ok(length) if length as u64 <= LARGEST => return,
-            Ok(_) => "gzip of more than 16 MiB",
-            Err(_) => "damaged gzip",
-        };
-        self.bytes.truncate(start + LARGEST as usize);
-        self.bytes.extend_from_slice(format!("\n\x1e{what} {}", STANDARD.encode(payload)).as_bytes());
-    }
+/// What a message holds, if that is anything.
+fn payload<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+    message.payload().filter(|payload| !payload.is_empty())
+}
+
+/// Appends what is in a packed payload. Of one that is damaged, or too large inside, that is what can be unpacked, and then a
+/// line that is no event, so that the damage is counted and the payload is a dead letter: a record separator (RFC 7464),
+/// which ends whatever is open, what is wrong, and the payload in base64, which is one record and ends no list early.
+fn unpack(payload: &[u8], into: &mut Vec<u8>) {
+    let start = into.len();
+    let mut inside = MultiGzDecoder::new(payload).take(LARGEST + 1);
+    let unpacked = inside.read_to_end(into);
+    let what = match unpacked {
+        Ok(length) if length as u64 <= LARGEST => return,
+        Ok(_) => "gzip of more than 16 MiB",
+        Err(_) => "damaged gzip",
+    };
+    into.truncate(start + LARGEST as usize);
+    into.extend_from_slice(format!("\n\x1e{what} {}", STANDARD.encode(payload)).as_bytes());
 }
 
 /// Has the consumer read other partitions, or the same ones from elsewhere.

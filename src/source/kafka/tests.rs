@@ -1,15 +1,31 @@
 //! What the configuration says, what a message becomes, and what a member does about a lane that takes nothing. The rest of how
 //! a member behaves is held by the fault suite, against a cluster.
 
+use detectors::engine::Engine;
+use detectors::rules::{self, Tuning};
+use detectors::settings::Settings;
+use detectors::tally::Format;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 
 fn config(yaml: &str) -> Result<Config> {
     let config: Config = yaml_serde::from_str(yaml)?;
     config.check().map(|()| config)
+}
+
+fn engine() -> Arc<Engine> {
+    let settings = Settings::default();
+    Arc::new(rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap())
+}
+
+fn pack(text: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(text).unwrap();
+    packed.finish().unwrap()
 }
 
 #[test]
@@ -95,16 +111,10 @@ fn what_librdkafka_refuses_is_told() {
 
 #[test]
 fn packed_payloads_are_unpacked_as_far_as_they_can_be() {
-    use std::io::Write as _;
-    let pack = |text: &[u8]| {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        packed.write_all(text).unwrap();
-        packed.finish().unwrap()
-    };
     let check = |payload: &[u8], expected: &[u8]| {
-        let mut gathered = Gathered { bytes: b"before".to_vec(), ..Gathered::new("t/0".into(), 0) };
-        gathered.unpack(payload);
-        assert_eq!(gathered.bytes, [b"before", expected].concat());
+        let mut bytes = b"before".to_vec();
+        unpack(payload, &mut bytes);
+        assert_eq!(bytes, [b"before", expected].concat());
     };
     check(&pack(b"{}"), b"{}");
     check(&[pack(b"{}"), pack(b"[]")].concat(), b"{}[]");
@@ -123,6 +133,49 @@ fn packed_payloads_are_unpacked_as_far_as_they_can_be() {
     check(&bomb, &damaged(&most, "gzip of more than 16 MiB", &bomb));
 }
 
+/// What is found, seen and rejected goes with the partition that it was read of.
+#[test]
+fn what_is_judged_is_told_of_its_partition() {
+    let event = concat!(
+        r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"a","stage":"ResponseStarted","#,
+        r#""requestURI":"/api/v1/namespaces/prod/pods/web/exec?command=sh&stdin=true&tty=true","verb":"create","#,
+        r#""user":{"username":"jane"},"objectRef":{"resource":"pods","namespace":"prod","name":"web","#,
+        r#""apiVersion":"v1","subresource":"exec"},"responseStatus":{"code":101}}"#
+    );
+    let engine = engine();
+    let mut bench = Bench::new(&engine);
+    let (mut one, mut other) = (bench.content(), bench.content());
+    let judge = |bench: &mut Bench<'_>, content: &mut Content, stream, offset, payload: &[u8]| {
+        let Content::Judged(_, judged) = content else { panic!("a bench judges") };
+        bench.judge(("k", stream), offset, payload, judged)
+    };
+    let (bytes, weight) = judge(&mut bench, &mut one, "t/0", 7, event.as_bytes());
+    assert_eq!(bytes, event.len());
+    assert!(weight > 2 * bytes, "what was found waits, too: {weight}");
+    let (bytes, _) = judge(&mut bench, &mut one, "t/0", 8, &pack(format!("{event}\n{{\n").as_bytes()));
+    assert_eq!(bytes, event.len() + 3);
+    assert_eq!(judge(&mut bench, &mut one, "t/0", 9, b"{\"no\": \"event\"}"), (15, 15));
+    bench.close(&mut one);
+    judge(&mut bench, &mut other, "t/1", 3, b"none");
+    bench.close(&mut other);
+
+    let told = |content: &Content| {
+        let Content::Judged(_, judged) = content else { panic!("a bench judges") };
+        let events = judged.tally.formats.get(&Format::Audit).copied().unwrap_or(0);
+        let rejected: Vec<_> = judged
+            .rejected
+            .iter()
+            .map(|bad| format!("{} {} {}", bad.stream, bad.offset, String::from_utf8_lossy(&bad.bytes)))
+            .collect();
+        (events, judged.emitted.len(), rejected)
+    };
+    let (events, found, rejected) = told(&one);
+    assert_eq!(events, 2);
+    assert!(found >= 2 && found.is_multiple_of(2), "both are the same: {found}");
+    assert_eq!(rejected, [format!("t/0@8 {} {{\n", event.len() + 1), "t/0 9 {\"no\": \"event\"}".to_owned()]);
+    assert_eq!(told(&other), (0, 0, vec!["t/1@3 0 none".to_owned()]));
+}
+
 /// Two partitions, and a member whose lane has room for one message.
 #[test]
 fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() {
@@ -133,9 +186,12 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
         |yaml: &str| config(&format!("{{bootstrap_servers: '{servers}', topics: [t], {yaml}}}")).unwrap();
     let config = of("from: start, session_timeout_ms: 6000");
     let (sender, mut lane) = mpsc::channel(1);
+    let engine = engine();
+    let (_in_force, engines) = watch::channel(Arc::clone(&engine));
     let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
-    let consumer = consumer(&config, Purpose::Part, &outlet, Readiness::new()).unwrap();
+    let consumer = consumer(&config, &Purpose::Part(engines), &outlet, Readiness::new()).unwrap();
     let mut member = Member::new(&config, consumer, outlet);
+    let mut bench = Some(Bench::new(&engine));
     let producer: BaseProducer =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
     let write = |partition| {
@@ -148,11 +204,11 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
     write(0);
     write(1);
     write(0);
-    let until = |member: &mut Member, what: &str, holds: &mut dyn FnMut(&mut Member) -> bool| {
+    let mut until = |member: &mut Member, what: &str, holds: &mut dyn FnMut(&mut Member) -> bool| {
         let began = Instant::now();
         while !holds(member) {
             assert!(began.elapsed() < Duration::from_secs(60), "this did not come about: {what}");
-            assert!(member.turn().is_ok());
+            assert!(member.turn(&mut bench).is_ok());
         }
     };
     until(&mut member, "all is paused", &mut |member| member.paused);
@@ -169,8 +225,8 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
     let drain = |lane: &mut mpsc::Receiver<Delivery>| {
         let mut streams = Vec::new();
         while let Ok(delivery) = lane.try_recv() {
-            let Delivery::Batch(batch) = delivery else { continue };
-            streams.extend(batch.messages.unwrap().iter().map(|_| batch.stream.to_string()));
+            let Delivery::Messages(Messages { stream, bytes, .. }) = delivery else { continue };
+            streams.extend((bytes > 0).then(|| stream.to_string()));
         }
         streams
     };

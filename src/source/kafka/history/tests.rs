@@ -59,7 +59,7 @@ fn read(partition: &Partition) -> (Vec<(u64, Vec<u8>)>, Told) {
     let (mut messages, mut all) = (Vec::new(), Told::default());
     while !reader.has_ended() {
         let gathered = reader.read(1_000);
-        assert_eq!(*gathered.stream, *partition.name());
+        assert_eq!(*reader.stream(), *partition.name());
         for message in &gathered.messages {
             messages.push((message.offset, gathered.bytes[message.range()].to_vec()));
         }

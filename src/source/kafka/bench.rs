@@ -1,0 +1,65 @@
+//! Messages are judged by the thread that polls, straight from where librdkafka has put them: on their way to another thread they
+//! would be copied, and come from another core's cache.
+
+use std::sync::Arc;
+
+use detectors::engine::{Engine, Worker};
+
+use super::{PACKED, unpack};
+use crate::source::Content;
+use crate::stream::{DEAD_LETTERS, Judged, Stream};
+
+/// What something that was found takes while it waits for the lane, in bytes: an alert, or a step.
+const FOUND: usize = 4 << 10;
+/// So much memory is kept for the next message that is packed.
+const KEPT: usize = 1 << 20;
+
+/// Where messages are judged.
+pub(super) struct Bench<'e> {
+    engine: &'e Arc<Engine>,
+    worker: Worker<'e>,
+    /// The last message that was packed.
+    unpacked: Vec<u8>,
+}
+
+impl<'e> Bench<'e> {
+    /// One with these detectors.
+    pub(super) fn new(engine: &'e Arc<Engine>) -> Bench<'e> {
+        let worker = engine.worker().with_samples(DEAD_LETTERS);
+        Bench { engine, worker, unpacked: Vec::new() }
+    }
+
+    /// What nothing has been judged into yet.
+    pub(super) fn content(&self) -> Content {
+        Content::Judged(Arc::clone(self.engine), Box::default())
+    }
+
+    /// Judges the payload of a message of a partition. Returns how many bytes that were, and how many wait because of it.
+    pub(super) fn judge(
+        &mut self,
+        of: (&str, &str),
+        offset: u64,
+        payload: &[u8],
+        judged: &mut Judged,
+    ) -> (usize, usize) {
+        let found = judged.emitted.len();
+        let bytes = if payload.starts_with(PACKED) {
+            self.unpacked.clear();
+            self.unpacked.shrink_to(KEPT);
+            unpack(payload, &mut self.unpacked);
+            &self.unpacked
+        } else {
+            payload
+        };
+        Stream::whole_message(&mut self.worker, of, offset, bytes, judged);
+        (bytes.len(), bytes.len() + (judged.emitted.len() - found) * FOUND)
+    }
+
+    /// Nothing more is judged into it: what was seen goes with it.
+    pub(super) fn close(&mut self, content: &mut Content) {
+        if let Content::Judged(_, judged) = content {
+            self.worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
+            judged.tally = self.worker.take_tally();
+        }
+    }
+}
