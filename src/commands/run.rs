@@ -213,10 +213,9 @@ impl Run {
         all.replace(outputs).await;
         say(&live, &judging, &kept, server.address);
         let Kept { log, state: State { positions, recent, damage, .. }, dead, durable, .. } = kept;
-        let (sender, deliveries) = mpsc::channel(QUEUE);
-        let (give_up, giving_up) = watch::channel(false);
-        let (engines, engine) = watch::channel(Arc::clone(&judging.engine));
-        let purpose = purpose(live.role, engine);
+        let ((sender, deliveries), (give_up, giving_up)) = (mpsc::channel(QUEUE), watch::channel(false));
+        let (engines, in_force) = watch::channel(Arc::clone(&judging.engine));
+        let purpose = purpose(live.role, in_force);
         let parts = Parts {
             role: live.role,
             matches: live.way_of_matches().map_err(Failure::usage)?,
@@ -230,17 +229,16 @@ impl Run {
             spools,
             recent: recent.into_iter().collect::<Recent>(),
             latest,
-            telemetry: Arc::clone(&telemetry),
+            telemetry: telemetry.clone(),
             heartbeat,
             readiness: readiness.clone(),
         };
         let lane = start_lane(Lane::new(parts, Inputs::of(&live, &positions)), judging);
-        let stop = Stop::new().context("no descriptor is left").map_err(Failure::usage)?;
         let (end, ending) = watch::channel(None);
         let mut run = Run {
             live,
             durable,
-            stop,
+            stop: Stop::new().context("no descriptor is left").map_err(Failure::usage)?,
             end,
             give_up,
             orders,
