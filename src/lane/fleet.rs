@@ -11,6 +11,9 @@ use crate::server::Readiness;
 use crate::source::{Batch, Handled, Message};
 use crate::text::clipped;
 
+#[cfg(test)]
+mod tests;
+
 /// What is told of a name that another process wrote.
 const NAME: usize = 100;
 /// A lane that waits for the brokers still lives.
