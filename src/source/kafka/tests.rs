@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-fn config(yaml: &str) -> Result<Config> {
+pub(super) fn config(yaml: &str) -> Result<Config> {
     let config: Config = yaml_serde::from_str(yaml)?;
     config.check().map(|()| config)
 }
