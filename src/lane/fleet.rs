@@ -12,6 +12,9 @@ use crate::source::Handled;
 use crate::source::kafka::Gathered;
 use crate::text::clipped;
 
+#[cfg(test)]
+mod tests;
+
 /// What is told of a name that another process wrote.
 const NAME: usize = 100;
 /// A lane that waits for the brokers still lives.

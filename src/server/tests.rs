@@ -81,6 +81,23 @@ async fn readiness_says_why_not() {
     check(&running, "GET /readyz HTTP/1.1", 200, "true").await;
 }
 
+#[tokio::test]
+async fn readiness_says_how_groups_are() {
+    let running = running().await;
+    running.readiness.set(Readiness::DETECTORS, true);
+    running.readiness.set(Readiness::INPUTS, true);
+    running.readiness.group("audit", "not yet a member".to_owned(), Some(false));
+    running.readiness.group("falco", "3 partitions".to_owned(), Some(true));
+    let groups = r#""groups":{"audit":"not yet a member","falco":"3 partitions"},"ready":false,"reasons":["audit reads nothing: see its group"]"#;
+    check(&running, "GET /readyz HTTP/1.1", 503, groups).await;
+    // Nothing new is known of whether it reads.
+    running.readiness.group("audit", "0 partitions".to_owned(), None);
+    running.readiness.group("falco", "0 partitions".to_owned(), None);
+    check(&running, "GET /readyz HTTP/1.1", 503, r#"["audit reads nothing: see its group"]"#).await;
+    running.readiness.group("audit", "0 of 3 partitions, steady".to_owned(), Some(true));
+    check(&running, "GET /readyz HTTP/1.1", 200, r#""audit":"0 of 3 partitions, steady""#).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_stands_still_is_ill() {
     let (heartbeat, readiness) =

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::OwnedMessage;
 use rdkafka::mocking::MockCluster;
@@ -251,6 +251,16 @@ impl Cluster {
             let (_, high, committed) = self.offsets(group, topic, partition);
             committed == Some(high) || high == 0
         })
+    }
+
+    /// The group has handled all that is in a topic by now, as far as the brokers know.
+    pub(crate) fn commit_all(&self, group: &str, topic: &str) {
+        let mut all = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            let high = self.offsets(group, topic, partition).1;
+            all.add_partition_offset(topic, partition, Offset::Offset(high)).unwrap();
+        }
+        self.client(group).commit(&all, CommitMode::Sync).unwrap();
     }
 
     /// Everything in a topic, which is so many messages or more.

@@ -1,6 +1,7 @@
 //! The two roles of a fleet: members that detect, members that correlate, and the topic between them. Whatever happens to them,
 //! what they find together is what one replay finds.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,14 @@ const GUEST: usize = 2;
 const RULES: &str = include_str!("fleet.yml");
 /// Nothing is lost and nothing is made up while partitions move only if what was written since some time can be looked up.
 const LOOK_UP: &str = "the mock cluster answers no look-up by time";
+
+/// Counts matches that were read again.
+const AGAIN: &str = "lapwing_kafka_messages_read_again_total";
+
+/// 1 if the last reload was taken, 0 if not.
+const RELOADED: &str = "lapwing_config_last_reload_successful";
+/// A detector of single events, on which no correlation rests.
+const QUIET: &str = "rbac/cluster-admin-binding";
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,19 +137,7 @@ impl Fleet {
         let name = format!("{}-{number}", role.name());
         let server = free_address();
         let config = self.house.path().join(format!("{name}.yaml"));
-        let matches = format!(
-            "matches: {{bootstrap_servers: \"{}\", topic: {matches}, group_id: {matches}, session_timeout_ms: {}, \
-             commit_interval_ms: 200}}\n",
-            self.cluster.servers,
-            SESSION.as_millis(),
-            matches = self.matches,
-        );
-        let House { judging, config: more, .. } = &self.house;
-        std::fs::write(
-            &config,
-            format!("server: {{listen: \"{server}\"}}\n{judging}{matches}{inputs}{more}"),
-        )
-        .unwrap();
+        std::fs::write(&config, self.config(server, inputs)).unwrap();
         let state = self.state(role, number);
         let arguments = [
             "run",
@@ -155,6 +152,38 @@ impl Fleet {
         ];
         let arguments = arguments.map(str::to_owned);
         Lapwing::start(&[], &arguments, server, &self.house.path().join(format!("{name}.log")))
+    }
+
+    /// The configuration of a member.
+    fn config(&self, server: SocketAddr, inputs: &str) -> String {
+        let matches = format!(
+            "matches: {{bootstrap_servers: \"{}\", topic: {matches}, group_id: {matches}, session_timeout_ms: {}, \
+             commit_interval_ms: 200}}\n",
+            self.cluster.servers,
+            SESSION.as_millis(),
+            matches = self.matches,
+        );
+        let House { judging, config: more, .. } = &self.house;
+        format!("server: {{listen: \"{server}\"}}\n{judging}{matches}{inputs}{more}")
+    }
+
+    /// Writes the configurations of all members anew.
+    fn configure(&self) {
+        for Member { role, number, lapwing, .. } in &self.members {
+            let config = self.config(lapwing.as_ref().unwrap().server, &self.input());
+            std::fs::write(self.house.path().join(format!("{}-{number}.yaml", role.name())), config).unwrap();
+        }
+    }
+
+    /// Sends all members a signal.
+    fn signal(&self, signal: Signal) {
+        self.members.iter().for_each(|member| member.lapwing.as_ref().unwrap().signal(signal));
+    }
+
+    /// What a member has said.
+    fn said(&self, member: &Member) -> String {
+        let log = format!("{}-{}.log", member.role.name(), member.number);
+        std::fs::read_to_string(self.house.path().join(log)).unwrap_or_default()
     }
 
     fn state(&self, role: Role, number: usize) -> std::path::PathBuf {
@@ -279,6 +308,36 @@ impl Fleet {
         self.house.judge(expected, 0, slowest);
     }
 
+    /// The matches of events of the last half a day, in the order in which they were written: each up to half an hour after it
+    /// happened, in milliseconds. From here on the topic of matches is an empty one.
+    fn history(&mut self, events: usize) -> Vec<(i64, OwnedMessage)> {
+        let begin = millis_now() * 1_000 - 14 * 3_600 * SECOND;
+        let mut times: Vec<i64> = (0..events / 25).map(|_| self.rng.i64(0..13 * 3_600 * SECOND)).collect();
+        times.sort_unstable();
+        self.start(Role::Detect, 0);
+        for time in times {
+            self.events.begin(begin + time);
+            self.feed(25);
+        }
+        self.send_but(0);
+        until("all events are judged", || self.cluster.is_read(&self.topic, &self.topic));
+        self.members.remove(0).lapwing.unwrap().stop();
+        let read = self.cluster.read(&self.matches, self.cluster.written(&self.matches));
+        let late = |message| (time_of(&message) + self.rng.i64(0..1_800_000), message);
+        let mut history: Vec<(i64, OwnedMessage)> = read.into_iter().map(late).collect();
+        history.sort_by_key(|(written, _)| *written);
+        self.matches = self.cluster.topic(&format!("{}-matches", self.house.name));
+        history
+    }
+
+    /// Sends matches as if it were the time when they were written.
+    fn send_history(&mut self, part: &[(i64, OwnedMessage)]) {
+        for (written, message) in part {
+            self.cluster.send_of(&self.matches, message.partition(), message.payload().unwrap(), *written);
+        }
+        self.cluster.flush();
+    }
+
     /// Kills all members of a role.
     fn kill_all(&mut self, role: Role) {
         for member in self.members.iter_mut().filter(|member| member.role == role) {
@@ -385,8 +444,18 @@ impl Story {
 
     fn hear_of(&mut self, lapwing: &Lapwing) {
         self.rebalances += lapwing.metric("lapwing_kafka_rebalances_total");
-        self.read_again += lapwing.metric("lapwing_kafka_messages_read_again_total");
+        self.read_again += lapwing.metric(AGAIN);
     }
+}
+
+/// The time of a match, in milliseconds since 1970.
+fn time_of(message: &OwnedMessage) -> i64 {
+    let time = &message.payload().unwrap()[MAGIC.len()..MAGIC.len() + 8];
+    i64::from_le_bytes(time.try_into().unwrap()) / 1_000_000
+}
+
+fn millis_now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
 /// The rules, with these timespans.
@@ -423,45 +492,72 @@ fn members_are_killed_and_added_while_events_come() {
 
 /// The same for a history of half a day, whose messages are as old as the events in them: what windows need is looked up by time.
 #[test]
-fn no_more_is_read_again_than_windows_reach_back_to() {
+fn members_are_killed_while_a_history_is_counted() {
     let Some(mut fleet) = Fleet::new("fleet-history", |seed| Cluster::real(seed, LOOK_UP)) else { return };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-    fleet.events.begin(now as i64 - 14 * 3600 * SECOND);
-    fleet.pause = 1_000;
-    fleet.start(Role::Detect, 0);
-    fleet.feed(scaled(2_000, 2_500));
-    fleet.send_but(0);
-    until("all events are judged", || fleet.cluster.is_read(&fleet.topic, &fleet.topic));
-    fleet.members.remove(0).lapwing.unwrap().stop();
-    let written = fleet.cluster.written(&fleet.matches);
-    let time_of = |message: &OwnedMessage| {
-        let time = &message.payload().unwrap()[MAGIC.len()..MAGIC.len() + 8];
-        i64::from_le_bytes(time.try_into().unwrap()) / 1_000_000
-    };
-    let read = fleet.cluster.read(&fleet.matches, written);
-    // Each is written up to half an hour after it happened.
-    let late = |message| (time_of(&message) + fleet.rng.i64(0..1_800_000), message);
-    let mut history: Vec<(i64, OwnedMessage)> = read.into_iter().map(late).collect();
-    history.sort_by_key(|(written, _)| *written);
-    fleet.matches = fleet.cluster.topic("fleet-history-matches");
+    let history = fleet.history(scaled(2_000, 2_500));
     fleet.start(Role::Correlate, 0);
     fleet.start(Role::Correlate, 1);
     let turns = scaled(4, 25);
-    for part in history.chunks(written.div_ceil(turns)) {
-        for (written, message) in part {
-            let payload = message.payload().unwrap();
-            fleet.cluster.send_of(&fleet.matches, message.partition(), payload, *written);
-        }
-        fleet.cluster.flush();
+    for part in history.chunks(history.len().div_ceil(turns)) {
+        fleet.send_history(part);
         fleet.happens();
         fleet.come_back(true);
         until("what is there is counted", || fleet.cluster.is_read(&fleet.matches, &fleet.matches));
     }
-    let again: f64 = fleet.members.iter().map(|m| m.metric("lapwing_kafka_messages_read_again_total")).sum();
+    let again: f64 = fleet.members.iter().map(|m| m.metric(AGAIN)).sum();
     assert!(again > 0.0, "windows were filled by what they reach back to");
     fleet.start(Role::Detect, 0);
-    fleet.house.figures.insert("matches".to_owned(), json!(written));
+    fleet.house.figures.insert("matches".to_owned(), json!(history.len()));
     fleet.finish();
+}
+
+/// How far windows reach back: three times the longest timespan, which is an hour in the catalogue.
+const REACH: i64 = 3 * 3_600_000;
+/// What is allowed for clocks that differ.
+const SKEW: i64 = 300_000;
+
+/// A member takes over a history of half a day, of which everything is counted. For what is of now it reads again, in silence, what
+/// was written since windows reach back from now; for a match that is older, what was written since twice as long before.
+#[test]
+fn no_more_is_read_again_than_windows_reach_back_to() {
+    let Some(mut fleet) = Fleet::new("fleet-reach", |seed| Cluster::real(seed, LOOK_UP)) else { return };
+    let history = fleet.history(scaled(1_000, 2_500));
+    fleet.send_history(&history);
+    let (matches, begun) = (fleet.matches.clone(), millis_now());
+    fleet.cluster.commit_all(&matches, &matches);
+    fleet.start(Role::Correlate, 0);
+    let written_since = |partition: Option<i32>, since: i64| {
+        let of = |message: &OwnedMessage| partition.is_none_or(|partition| message.partition() == partition);
+        history.iter().filter(|(written, message)| *written >= since && of(message)).count()
+    };
+    let all_is_read = |fleet: &mut Fleet, partitions: std::ops::Range<i32>, payload: &[u8]| {
+        for partition in partitions {
+            fleet.cluster.send(&matches, Some(partition), Some(payload));
+        }
+        fleet.cluster.flush();
+        until("all is read", || fleet.cluster.is_read(&matches, &matches));
+        fleet.members[0].metric(AGAIN) as usize
+    };
+    // Behind everything that is read again comes one of now.
+    let mut of_now = history[0].1.payload().unwrap().to_vec();
+    of_now[MAGIC.len()..MAGIC.len() + 8].copy_from_slice(&(millis_now() * 1_000_000).to_le_bytes());
+    let again = all_is_read(&mut fleet, 0..PARTITIONS, &of_now);
+    let assigned = millis_now();
+    let reached = |asked: i64| written_since(None, asked - REACH - 2 * SKEW);
+    assert!((reached(assigned)..=reached(begun)).contains(&again), "{again}, and not {}", reached(begun));
+    assert!(again > 50 && again < history.len() / 2, "{again} of {}", history.len());
+
+    let (_, old) = history.iter().rfind(|(_, message)| time_of(message) < begun - REACH - 2 * SKEW).unwrap();
+    let partition = old.partition();
+    let later = all_is_read(&mut fleet, partition..partition + 1, old.payload().unwrap()) - again;
+    // Beside the one of now.
+    let reached = |asked: i64| 1 + written_since(Some(partition), 2 * time_of(old) - REACH - asked);
+    assert!((reached(begun)..=reached(assigned)).contains(&later), "{later}, and not {}", reached(begun));
+    assert!(later < 1 + written_since(Some(partition), 0), "that is everything");
+    let taken = fleet.house.receiver.taken();
+    let raised = taken.iter().filter(|taken| taken.alert["source"] != "k8s_audit");
+    assert_eq!(raised.map(|taken| &taken.alert).collect::<Vec<_>>(), Vec::<&Value>::new());
+    fleet.members.remove(0).lapwing.unwrap().stop();
 }
 
 #[test]
@@ -669,6 +765,54 @@ fn whatever_stands_among_the_matches_the_others_are_counted() {
     letters.sort_unstable();
     assert_eq!(letters, wanted, "each is a dead letter, with its topic, partition and offset");
     fleet.house.figures.insert("poisons".to_owned(), json!(sent.len()));
+    fleet.judge(&expected);
+}
+
+/// One member must not change what others count: other correlations are refused and told of, and what was before goes on. What
+/// belongs to each member by itself is taken.
+#[test]
+fn a_reload_takes_no_other_correlations() {
+    let mut fleet = Fleet::mock_or_real("fleet-reload");
+    fleet.assemble();
+    fleet.feed(200);
+    let (file, first) = (fleet.house.path().join("fleet.yml"), fleet.house.path().join("first.yml"));
+    let rules = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&first, &rules).unwrap();
+    fleet.house.judging = "detectors: {paths: [first.yml]}\n".to_owned();
+    let fewer = rules.replacen("condition: {gte: 4}", "condition: {gte: 3}", 1);
+    let shown = rules.replacen("level: low", "level: low\nfields: [target.name]", 1);
+    for (nth, other) in [fewer, shown].into_iter().enumerate() {
+        assert_ne!(other, rules);
+        std::fs::write(&file, other).unwrap();
+        fleet.signal(Signal::HUP);
+        until("each member says that it does not take them", || {
+            fleet.members.iter().all(|member| {
+                let refused = "all members of a fleet need the same";
+                member.metric(RELOADED) == 0.0 && fleet.said(member).matches(refused).count() > nth
+            })
+        });
+        fleet.feed(200);
+    }
+    let before = fleet.settle();
+    fleet.house.insist(&before, "by the rules that were there first");
+    let told = fleet.house.receiver.taken();
+    assert!(told.iter().any(|taken| taken.alert["detector"] == "integrity/reload-failed"));
+
+    let quiet = |alert: &Value| alert["detector"] == QUIET;
+    let known = before.values().filter(|alert| quiet(alert)).count();
+    let disabled = format!("detectors: {{paths: [fleet.yml], disable: [{QUIET}]}}\n");
+    let judging = std::mem::replace(&mut fleet.house.judging, disabled);
+    fleet.configure();
+    std::fs::write(&file, &rules).unwrap();
+    fleet.signal(Signal::HUP);
+    until("each member takes them", || fleet.members.iter().all(|member| member.metric(RELOADED) > 0.0));
+    fleet.feed(300);
+    let mut expected = fleet.settle();
+    let disabled = std::mem::replace(&mut fleet.house.judging, judging);
+    let all = fleet.house.expected();
+    fleet.house.judging = disabled;
+    assert!(known > 0 && all.values().filter(|alert| quiet(alert)).count() > known);
+    expected.extend(before);
     fleet.judge(&expected);
 }
 

@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, PARTITIONS, remember};
 use crate::events::Events;
 use crate::house::House;
 use crate::oracle::{self, Alerts};
-use crate::process::{Lapwing, scaled, until};
+use crate::process::{Lapwing, scaled, soon, until};
 
 /// An event that raises nothing.
 const QUIET: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"1","stage":"ResponseComplete","requestURI":"/livez","verb":"get","user":{"username":"system:apiserver"},"responseStatus":{"code":200},"requestReceivedTimestamp":"2026-03-01T10:00:00.000000Z","stageTimestamp":"2026-03-01T10:00:00.000000Z"}"#;
@@ -256,6 +256,41 @@ fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
         cluster.make_anew(&topic);
     }
     what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(30));
+}
+
+/// Not before the group has taken it in and not while no broker is reached; which input it is, and how its group is, is told.
+#[test]
+fn ready_while_its_group_has_it_and_a_broker_is_reached() {
+    let mut house = House::new("kafka-ready");
+    let Some(mut cluster) = Cluster::alone(house.seed) else { return };
+    let topic = cluster.topic("kafka-ready");
+    house.file = None;
+    let named = "{type: kafka, name: the-topic, librdkafka_options: {statistics.interval.ms: 100},";
+    house.config = input(&cluster, &topic).replace("{type: kafka,", named);
+    let mut events = Events::new(house.seed, 200);
+    let mut told = Value::Null;
+    let mut is = |lapwing: &Lapwing, status: u16, group: &str| {
+        let Some((answered, text)) = client::get(lapwing.server, "/readyz") else { return false };
+        told = serde_json::from_str(&text).unwrap();
+        answered == status && told["groups"]["the-topic"].as_str().is_some_and(|said| said.contains(group))
+    };
+    cluster.brokers("stop", &["--keep"]);
+    let mut lapwing = house.start();
+    until("it waits for the group", || is(&lapwing, 503, "no broker is reached"));
+    assert!(!soon(Duration::from_secs(1), || is(&lapwing, 200, "")), "no group has it");
+    cluster.brokers("start", &[]);
+    lapwing.ready();
+    until("it is told which partitions it has", || is(&lapwing, 200, "3 of 3 partitions, steady"));
+    cluster.feed(&house, &topic, &events.take(100));
+    house.all_come(&house.expected());
+    cluster.brokers("stop", &["--keep"]);
+    until("it is not ready without brokers", || is(&lapwing, 503, "no broker is reached"));
+    assert_eq!(told["reasons"], serde_json::json!(["the-topic reads nothing: see its group"]));
+    cluster.brokers("start", &[]);
+    lapwing.ready();
+    cluster.feed(&house, &topic, &events.take(100));
+    house.most_duplicates = Some(usize::MAX);
+    house.finish(lapwing, 0);
 }
 
 #[test]

@@ -32,6 +32,9 @@ use crate::source::{Handled, Notice, What};
 use crate::telemetry::Telemetry;
 use crate::text::for_terminal;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a question to the broker may take.
 const ASK: Duration = Duration::from_secs(10);
 /// And all that is asked at once: far less than the broker waits for a member that does not poll. What is not answered by then

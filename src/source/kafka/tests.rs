@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::*;
 
-fn config(yaml: &str) -> Result<Config> {
+pub(super) fn config(yaml: &str) -> Result<Config> {
     let config: Config = yaml_serde::from_str(yaml)?;
     config.check().map(|()| config)
 }
@@ -247,4 +247,46 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
         came.extend(drain(&mut lane));
         ["t/0", "t/1"].iter().all(|stream| came.iter().any(|came| came == stream))
     });
+}
+
+/// Not before the group has taken it in, and not while no broker is reached.
+#[test]
+fn an_input_is_ready_while_its_group_has_it_and_a_broker_is_reached() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 2, 1).unwrap();
+    let config = config(&format!(
+        "{{bootstrap_servers: '{}', topics: [t], name: in, session_timeout_ms: 60000, \
+         librdkafka_options: {{statistics.interval.ms: 100}}}}",
+        cluster.bootstrap_servers()
+    ))
+    .unwrap();
+    cluster.broker_down(1).unwrap();
+    let (readiness, telemetry, stop) = (Readiness::new(), Telemetry::new(), Stop::new().unwrap());
+    readiness.reasons().into_iter().for_each(|reason| readiness.set(reason, true));
+    let (sender, _lane) = mpsc::channel(100);
+    let (room, counters) = (Room::new(1 << 20), Arc::clone(&telemetry));
+    let member =
+        start(&config, Purpose::Part, sender, room, stop.clone(), counters, readiness.clone()).unwrap();
+    let soon = |expected: &[&str]| {
+        let began = Instant::now();
+        while readiness.reasons() != expected {
+            // Long before the group would take its partitions from it.
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", readiness.reasons());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let waits = ["in reads nothing: see its group"];
+    assert_eq!(readiness.reasons(), waits);
+    cluster.broker_up(1).unwrap();
+    soon(&[]);
+    let told = telemetry.encode(std::time::SystemTime::now());
+    assert!(told.contains("lapwing_kafka_assigned_partitions{input=\"in\"} 2\n"), "{told}");
+    for _ in 0..2 {
+        cluster.broker_down(1).unwrap();
+        soon(&waits);
+        cluster.broker_up(1).unwrap();
+        soon(&[]);
+    }
+    stop.say();
+    member.join().unwrap();
 }

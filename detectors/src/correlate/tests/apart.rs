@@ -1,5 +1,9 @@
 //! Several correlators that share the groups, as members of a consumer group share partitions.
 
+use std::ops::Range;
+
+use prop::sample::Index;
+
 use super::super::record::{Codec, Record, Stray, time_of};
 use super::*;
 use crate::engine::RuleTag;
@@ -173,6 +177,147 @@ proptest! {
         prop_assert_eq!(codec(&growing()).unpack(&value), Err(Stray::Damaged));
         prop_assert_eq!(time_of(&value), None);
     }
+
+    /// What is taken of them is a step that can be written again, and that a correlator counts or passes over.
+    #[test]
+    fn records_that_were_harmed_are_harmless(
+        matches in prop::collection::vec(a_match(3), 1..20),
+        lies in prop::collection::vec(lie(), 4),
+        harms in prop::collection::vec(harm(), 16),
+    ) {
+        let rules = growing();
+        let codec = codec(&rules);
+        let mut correlator = Correlator::new(rules.clone(), BUDGET).expect("good rules").partial();
+        let mut found = Vec::new();
+        for (nth, step) in steps(&rules, &matches).iter().enumerate() {
+            let mut value = codec.pack(&told(&lies, step)).expect("a step of ours").value;
+            // Some come whole, and those of one length alike, so that windows are completed by what was harmed.
+            let some = harms.iter().skip(value.len() % 8).step_by(8).take(nth % 3);
+            some.for_each(|harm| harm.befall(&mut value));
+            let time = time_of(&value);
+            match codec.unpack(&value) {
+                Ok(step) => {
+                    prop_assert_eq!(time, Some(step.time));
+                    let again = codec.pack(&step).expect("a step of ours").value;
+                    prop_assert_eq!(&again[LOGIC], &value[LOGIC]);
+                    prop_assert_eq!(codec.unpack(&again), Ok(step.clone()));
+                    correlator.push(&step, &mut found);
+                    for derived in correlator.take_derived() {
+                        prop_assert!(codec.pack(&derived).is_some());
+                    }
+                }
+                Err(Stray::Unknown(name)) => {
+                    let ours = rules.iter().any(|rule| rule.name == name && rule.step_hash() == value[LOGIC]);
+                    prop_assert!(!ours && time.is_some(), "{}", name);
+                }
+                Err(Stray::Damaged) => {}
+            }
+        }
+        for found in &found {
+            prop_assert!(rules.iter().any(|rule| rule.name == found.alert.detector));
+        }
+    }
+}
+
+/// What a process that means it badly, or has other rules, says in a record that is whole.
+#[derive(Debug, Clone)]
+struct Lie {
+    member: Option<u8>,
+    groups: Option<usize>,
+    shown: Option<usize>,
+}
+
+fn lie() -> impl Strategy<Value = Lie> {
+    let often = |most: usize| prop::option::weighted(0.3, 0..most);
+    (prop::option::weighted(0.3, 0_u8..128), often(4), often(4)).prop_map(|(member, groups, shown)| Lie {
+        member,
+        groups,
+        shown,
+    })
+}
+
+/// What is told of a step instead of the truth: the same of all steps of a rule.
+fn told(lies: &[Lie], step: &Step) -> Step {
+    let packed = step::Packed::read(&step.bytes).expect("a step");
+    let lie = &lies[packed.rule as usize % lies.len()];
+    let mut note = step::Note::read(packed.note).expect("a step's note");
+    note.shown = lie.shown.map_or(note.shown, |shown| vec![Some("shown"); shown]);
+    let group = lie.groups.map_or(packed.group.to_vec(), |n| step::pack_group(vec!["group"; n].into_iter()));
+    let member = lie.member.unwrap_or(packed.member);
+    Step {
+        bytes: step::Packed { member, group: &group, note: &note.write(), ..packed }.write(),
+        ..step.clone()
+    }
+}
+
+/// Where the logic stands in a record.
+const LOGIC: Range<usize> = 21..53;
+
+/// What befalls the bytes of a record.
+#[derive(Debug, Clone)]
+enum Harm {
+    /// A bit is turned.
+    Flip { at: Index, bit: u8 },
+    /// It ends early.
+    Cut { at: Index },
+    /// Some bytes come twice.
+    Repeat { at: Index, length: usize },
+    /// Some bytes are not there.
+    Lose { at: Index, length: usize },
+    /// Others stand in their place: numbers and times that are out of all range.
+    Write { at: Index, bytes: Vec<u8> },
+}
+
+impl Harm {
+    fn befall(&self, value: &mut Vec<u8>) {
+        if value.is_empty() {
+            return;
+        }
+        let part = |at: &Index, length: usize| {
+            let at = at.index(value.len());
+            at..value.len().min(at + length)
+        };
+        match self {
+            Harm::Flip { at, bit } => {
+                let at = at.index(value.len());
+                value[at] ^= 1 << bit;
+            }
+            Harm::Cut { at } => value.truncate(at.index(value.len())),
+            Harm::Repeat { at, length } => {
+                let part = part(at, *length);
+                let bytes = value[part.clone()].to_vec();
+                value.splice(part.start..part.start, bytes);
+            }
+            Harm::Lose { at, length } => {
+                let part = part(at, *length);
+                value.drain(part);
+            }
+            Harm::Write { at, bytes } => {
+                let part = part(at, bytes.len());
+                value.splice(part, bytes.iter().copied());
+            }
+        }
+    }
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let wild = prop::sample::select(vec![
+        vec![0xff; 10],
+        [vec![0xff; 9], vec![1]].concat(),
+        [vec![0x80; 9], vec![0]].concat(),
+        vec![0xff, 0xff, 0xff, 0xff, 0x0f],
+        i64::MIN.to_le_bytes().to_vec(),
+        i64::MAX.to_le_bytes().to_vec(),
+        vec![0; 9],
+        vec![0xc3, 0x28],
+    ]);
+    prop_oneof![
+        4 => (any::<Index>(), 0_u8..8).prop_map(|(at, bit)| Harm::Flip { at, bit }),
+        1 => any::<Index>().prop_map(|at| Harm::Cut { at }),
+        1 => (any::<Index>(), 1_usize..60).prop_map(|(at, length)| Harm::Repeat { at, length }),
+        1 => (any::<Index>(), 1_usize..60).prop_map(|(at, length)| Harm::Lose { at, length }),
+        3 => (any::<Index>(), wild).prop_map(|(at, bytes)| Harm::Write { at, bytes }),
+    ]
 }
 
 /// Matches of one member: three in every bucket of a day, of which the last is a day late.
