@@ -6,7 +6,8 @@ use detectors::settings::Settings;
 use super::super::*;
 use crate::delivery::fs::{Fs, Memory};
 use crate::delivery::log::Options;
-use crate::source::Message;
+use crate::source::Engines;
+use crate::source::kafka::Gathered;
 
 /// Three looks of one actor within a minute.
 const RULES: &str = "
@@ -38,13 +39,14 @@ fn judging(yaml: &str, tuning: &Tuning) -> Judging {
     let (settings, file) =
         (Settings::default(), File { name: "test.yml".to_owned(), yaml: yaml.to_owned(), folder: None });
     let engine = rules::assemble(rules::read(&[file], &settings), settings, tuning).unwrap();
-    Judging { engine, min_level: None }
+    Judging { engine: Arc::new(engine), min_level: None }
 }
 
 /// What a lane hears from.
 struct Ends {
     deliveries: mpsc::Sender<Delivery>,
     orders: mpsc::Sender<Order>,
+    engines: Engines,
     telemetry: Arc<Telemetry>,
     _stop: watch::Sender<bool>,
 }
@@ -56,12 +58,14 @@ fn lane(role: Role, judging: &Judging) -> (Lane, Ends) {
     let (deliveries, delivered) = mpsc::channel(16);
     let (orders, ordered) = mpsc::channel(16);
     let (stop, stopped) = watch::channel(false);
+    let (in_force, engines) = watch::channel(Arc::clone(&judging.engine));
     let telemetry = Telemetry::new();
     let parts = Parts {
         role,
         matches: None,
         deliveries: delivered,
         orders: ordered,
+        engines: in_force,
         stop: stopped,
         log: Log::open(Arc::clone(&fs), options).unwrap().0,
         durable: true,
@@ -76,28 +80,40 @@ fn lane(role: Role, judging: &Judging) -> (Lane, Ends) {
     let inputs = Inputs { open: 1, positioned: Vec::new(), known: HashSet::new() };
     let mut lane = Lane::new(parts, inputs);
     lane.codec = Codec::new(judging.engine.correlations());
-    (lane, Ends { deliveries, orders, telemetry, _stop: stop })
+    (lane, Ends { deliveries, orders, engines, telemetry, _stop: stop })
 }
 
-/// Messages of a partition. None: it has just been given to the member.
-fn batch(stream: &str, payloads: &[Vec<u8>]) -> Batch {
-    let mut start = 0;
-    let message = |(offset, payload): (u64, &Vec<u8>)| {
-        let end = start + payload.len() as u32;
-        Message { offset, start: std::mem::replace(&mut start, end), end, again: false }
-    };
-    Batch {
+/// Messages of a partition, and the answer to them. None: it has just been given to the member.
+fn messages(stream: &str, payloads: &[Vec<u8>], content: Content) -> (Messages, oneshot::Receiver<Handled>) {
+    let (reply, handled) = oneshot::channel();
+    let messages = Messages {
         input: "matches".into(),
         stream: stream.into(),
-        offset: 0,
-        messages: Some((0..).zip(payloads).map(message).collect()),
-        bytes: payloads.concat().into(),
-        last: true,
         cluster: None,
-        position: None,
-        reply: None,
+        bytes: payloads.iter().map(Vec::len).sum(),
+        content,
+        reply: Some(reply),
         room: None,
+    };
+    (messages, handled)
+}
+
+fn gathered(payloads: &[Vec<u8>]) -> Content {
+    let mut gathered = Gathered::default();
+    for (offset, payload) in (0..).zip(payloads) {
+        gathered.take(offset, payload, false);
     }
+    Content::Payloads(gathered)
+}
+
+/// What detectors have found in messages.
+fn judged(engine: &Arc<Engine>, payloads: &[Vec<u8>]) -> Content {
+    let (mut worker, mut judged) = (engine.worker(), Judged::default());
+    for (offset, payload) in (0..).zip(payloads) {
+        Stream::whole_message(&mut worker, ("in", "t/0"), offset, payload, &mut judged);
+    }
+    judged.tally = worker.take_tally();
+    Content::Judged(Arc::clone(engine), Box::new(judged))
 }
 
 /// A look so many seconds after the beginning.
@@ -115,9 +131,9 @@ fn look(actor: &str, second: i64) -> Vec<u8> {
 /// The matches of looks, as a member that detects writes them.
 fn matches(judging: &Judging, looks: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let (mut lane, _ends) = lane(Role::Detect, judging);
-    let (mut worker, mut done) = (judging.engine.worker(), Yield::default());
-    let mut correlator = judging.engine.correlator(WINDOWS);
-    lane.detect(judging, &mut correlator, &mut worker, &batch("t/0", looks), &mut done);
+    let (mut correlator, mut done) = (judging.engine.correlator(WINDOWS), Yield::default());
+    let (messages, _) = messages("t/0", looks, judged(&judging.engine, looks));
+    lane.messages(judging, &mut correlator, messages, &mut done);
     let ours = done.matches.into_iter().filter(|record| record.key.starts_with(b"test/looks"));
     let values: Vec<Vec<u8>> = ours.map(|record| record.value).collect();
     assert_eq!(values.len(), looks.len());
@@ -136,8 +152,10 @@ fn a_partition_that_is_behind_holds_the_clock() {
     let (mut lane, _ends) = lane(Role::Correlate, &judging);
     let (mut correlator, mut done) = (judging.engine.correlator(WIDE_WINDOWS).partial(), Yield::default());
     let mut take = |lane: &mut Lane, stream: &str, payloads: &[Vec<u8>]| {
-        let handled = lane.correlate(&judging, &mut correlator, &batch(stream, payloads), &mut done);
-        assert_eq!(handled, Handled { records: payloads.len() as u64, bad: 0 });
+        let (messages, mut reply) = messages(stream, payloads, gathered(payloads));
+        lane.messages(&judging, &mut correlator, messages, &mut done);
+        answer(std::mem::take(&mut done.patient));
+        assert_eq!(reply.try_recv(), Ok(Handled { records: payloads.len() as u64, bad: 0 }));
         (correlator.now(), correlator.stats().late, done.record.alerts.len())
     };
     take(&mut lane, "t/0", &[]);
@@ -167,10 +185,9 @@ async fn reload(ends: &Ends, yaml: &str, tuning: &Tuning) -> Result<(), String> 
 }
 
 /// Has a lane handle messages.
-async fn handle(ends: &Ends, payloads: &[Vec<u8>]) -> Handled {
-    let (reply, handled) = oneshot::channel();
-    let batch = Batch { reply: Some(reply), ..batch("t/0", payloads) };
-    assert!(ends.deliveries.send(Delivery::Batch(batch)).await.is_ok());
+async fn handle(ends: &Ends, payloads: &[Vec<u8>], content: Content) -> Handled {
+    let (messages, handled) = messages("t/0", payloads, content);
+    assert!(ends.deliveries.send(Delivery::Messages(messages)).await.is_ok());
     handled.await.unwrap()
 }
 
@@ -209,22 +226,61 @@ async fn a_reload_changes_no_correlation_of_a_fleet() {
     ] {
         let first = judging(RULES, &Tuning::default());
         let (lane, ends) = lane(role, &first);
+        let content = |payloads: &[Vec<u8>]| match role {
+            Role::Correlate => gathered(payloads),
+            Role::All | Role::Detect => judged(&ends.engines.borrow(), payloads),
+        };
         let asked = async {
-            assert_eq!(handle(&ends, &payloads[..2]).await, Handled { records: 2, bad: 0 });
+            let handle = |payloads| handle(&ends, payloads, content(payloads));
+            assert_eq!(handle(&payloads[..2]).await, Handled { records: 2, bad: 0 });
             for (nth, other) in others.iter().enumerate() {
                 let done = reload(&ends, &with_seen(other), &Tuning::default()).await;
                 let refused = if role == Role::All { Ok(()) } else { Err(OTHER_LOGIC.to_owned()) };
                 assert_eq!(done, refused, "{role:?}, {nth}");
             }
-            assert_eq!(handle(&ends, &payloads[2..4]).await, Handled { records: 2, bad: 0 }, "{role:?}");
+            assert_eq!(handle(&payloads[2..4]).await, Handled { records: 2, bad: 0 }, "{role:?}");
             let before = raised(&ends);
             assert_eq!(reload(&ends, &with_seen(&graver), &quiet).await, Ok(()), "{role:?}");
-            assert_eq!(handle(&ends, &payloads[4..]).await, Handled { records: 3, bad: 0 }, "{role:?}");
+            assert_eq!(handle(&payloads[4..]).await, Handled { records: 3, bad: 0 }, "{role:?}");
             let all = [before, raised(&ends)];
             assert!(expected.is_none_or(|expected| expected == all), "{role:?}, {all:?}");
-            drop(ends);
         };
-        let (ended, ()) = tokio::join!(lane.run(first), asked);
-        ended.unwrap();
+        tokio::select! {
+            _ = lane.run(first) => panic!("it ends"),
+            () = asked => {}
+        }
+    }
+}
+
+/// What was judged by detectors that were replaced meanwhile: steps count for their rules, whatever their numbers are now, and those
+/// of rules that are gone, or have another logic, do not.
+#[tokio::test]
+async fn what_other_detectors_have_found_counts_for_the_same_rules() {
+    let look_rule = RULES.split("---").next().unwrap();
+    let before =
+        RULES.split("---").nth(1).unwrap().replace("test/looks", "test/another").replace("gte: 3", "gte: 9");
+    let (more, gone) =
+        (format!("{look_rule}---{before}---{}", RULES.split("---").nth(1).unwrap()), look_rule);
+    let old = judging(RULES, &Tuning::default());
+    let number = |engine: &Engine| engine.correlations().position(|tag| tag.name == "test/looks");
+    assert_ne!(
+        number(&old.engine),
+        number(&judging(&more, &Tuning::default()).engine),
+        "it has another number"
+    );
+    let looks: Vec<_> = (0..3).map(|second| look("u", second)).collect();
+    for (rules, expected) in [(&*more, 1), (&*RULES.replace("gte: 3", "gte: 2"), 0), (gone, 0)] {
+        let (first, engine) = (judging(RULES, &Tuning::default()), Arc::clone(&old.engine));
+        let (lane, ends) = lane(Role::All, &first);
+        let asked = async {
+            handle(&ends, &looks[..2], judged(&engine, &looks[..2])).await;
+            assert_eq!(reload(&ends, rules, &Tuning::default()).await, Ok(()));
+            handle(&ends, &looks[2..], judged(&engine, &looks[2..])).await;
+            assert_eq!(raised(&ends), [expected, 0], "{rules}");
+        };
+        tokio::select! {
+            _ = lane.run(first) => panic!("it ends"),
+            () = asked => {}
+        }
     }
 }

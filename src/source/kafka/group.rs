@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,6 +26,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataTopic;
 
+use super::pattern::Topics;
 use super::{Config, From, Purpose, assign_anew, stream, wait_for_stops};
 use crate::kafka::{self, Sasl};
 use crate::server::Readiness;
@@ -48,6 +50,12 @@ const MOST: usize = 64;
 const AGAIN: Duration = Duration::from_millis(200);
 /// The pause between two looks at what is not handled yet.
 const LOOK: Duration = Duration::from_millis(5);
+/// A partition that the broker has denied so often in a row is not there any more.
+const DENIALS: u32 = 12;
+/// What stands before the time since which the group reads a topic, in what is committed with its positions.
+const SINCE: &str = "lapwing: since ";
+/// How far the clocks of those who write messages, of members and of brokers may differ, in milliseconds.
+const APART: i64 = 10_000;
 
 /// How far the clocks of those who write messages may differ from those of the events in them, and how old what follows usually is
 /// at most when a partition is given to the member.
@@ -73,6 +81,8 @@ struct Partition {
     covered: Nanos,
     /// When it was given to the member, as [`Group::given`] counts.
     since: u64,
+    /// So often in a row the broker has said that there is no such partition.
+    denied: u32,
 }
 
 /// A batch at the lane.
@@ -94,6 +104,10 @@ struct State {
     partitions: HashMap<Arc<str>, Partition>,
     /// Partitions that the member has had, and where it began in those of which no position has been committed.
     had: HashMap<Arc<str>, Option<i64>>,
+    /// By topic, when the group began to read it, in milliseconds since 1970: it is committed with the positions.
+    since: HashMap<String, i64>,
+    /// How many partitions the group reads, all members together, if that is known.
+    all: Option<usize>,
     waiting: VecDeque<Waiting>,
     notices: Vec<Notice>,
     /// Partitions have been given, whose first positions are to be committed.
@@ -135,6 +149,9 @@ pub(super) struct Group {
     before: Mutex<Option<HashMap<String, i32>>>,
     /// The member leaves the group.
     leaving: AtomicBool,
+    /// Held while positions are committed, which happens in order.
+    committing: Mutex<()>,
+    topics: Topics,
 }
 
 impl Group {
@@ -158,6 +175,8 @@ impl Group {
             given: AtomicU64::new(0),
             before: Mutex::default(),
             leaving: AtomicBool::new(false),
+            committing: Mutex::default(),
+            topics: Topics::new(config.names()),
         })
     }
 
@@ -242,46 +261,73 @@ impl Group {
         }
     }
 
-    /// Commits what is handled.
+    /// Commits what is handled, and waits for the broker's word.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Group>) {
-        let offsets = {
-            let mut state = self.state();
-            let mut offsets = TopicPartitionList::new();
-            for partition in state.partitions.values_mut() {
-                if let Some(handled) = partition.handled.take() {
-                    // It can only be refused for what no offset is.
-                    let offset = Offset::Offset(handled);
-                    let _ = offsets.add_partition_offset(&partition.topic, partition.number, offset);
+        let _in_order = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let handled = self.take_handled();
+        match self.try_commit(consumer, &handled) {
+            // One of them, and nobody says which.
+            Err(error) if is_denial(&error) => {
+                for one in handled.chunks(1) {
+                    if let Err(error) = self.try_commit(consumer, one) {
+                        self.not_committed(one, &error);
+                    }
                 }
             }
-            offsets
-        };
-        if offsets.count() == 0 {
-            return;
-        }
-        match consumer.commit(&offsets, CommitMode::Sync) {
-            Ok(()) => {
-                self.telemetry.committed(&self.input, true);
-                let mut state = self.state();
-                for one in offsets.elements() {
-                    state.had.insert(stream(one.topic(), one.partition()).into(), None);
-                }
-            }
-            Err(error) => self.not_committed(&offsets, &error),
+            Err(error) => self.not_committed(&handled, &error),
+            Ok(()) => {}
         }
     }
 
-    /// What was not committed is committed another time, unless more has been handled meanwhile.
-    fn not_committed(&self, offsets: &TopicPartitionList, error: &KafkaError) {
+    /// What is handled and not committed yet.
+    fn take_handled(&self) -> Vec<(String, i32, i64)> {
+        let of = |one: &mut Partition| Some((one.topic.clone(), one.number, one.handled.take()?));
+        self.state().partitions.values_mut().filter_map(of).collect()
+    }
+
+    fn try_commit(
+        &self,
+        consumer: &BaseConsumer<Group>,
+        handled: &[(String, i32, i64)],
+    ) -> Result<(), KafkaError> {
+        if handled.is_empty() {
+            return Ok(());
+        }
+        let mut offsets = TopicPartitionList::new();
+        for (topic, number, next) in handled {
+            let mut one = offsets.add_partition(topic, *number);
+            // It can only be refused for what no offset is.
+            let _ = one.set_offset(Offset::Offset(*next));
+            if let Some(since) = self.state().since.get(topic) {
+                one.set_metadata(format!("{SINCE}{since}"));
+            }
+        }
+        consumer.commit(&offsets, CommitMode::Sync)?;
+        self.telemetry.committed(&self.input, true);
+        let mut state = self.state();
+        for (topic, number, _) in handled {
+            let name: Arc<str> = stream(topic, *number).into();
+            if let Some(partition) = state.partitions.get_mut(&name) {
+                partition.denied = 0;
+            }
+            state.had.insert(name, None);
+        }
+        Ok(())
+    }
+
+    /// What was not committed is committed another time, unless more has been handled meanwhile, or its partition is gone.
+    fn not_committed(&self, handled: &[(String, i32, i64)], error: &KafkaError) {
         self.telemetry.committed(&self.input, false);
         tracing::warn!(input = %self.input, %error, "offsets were not committed; they are committed later");
-        let mut state = self.state();
-        for one in offsets.elements() {
-            let name = stream(one.topic(), one.partition());
-            if let (Some(partition), Offset::Offset(offset)) =
-                (state.partitions.get_mut(&*name), one.offset())
-            {
-                partition.handled = Some(partition.handled.map_or(offset, |handled| handled.max(offset)));
+        let denied = u32::from(is_denial(error));
+        for (topic, number, next) in handled {
+            let (name, mut state) = (stream(topic, *number), self.state());
+            let Some(partition) = state.partitions.get_mut(&*name) else { continue };
+            partition.denied += denied;
+            if partition.denied < DENIALS {
+                partition.handled = partition.handled.max(Some(*next));
+            } else {
+                self.telemetry.partition_gone(&self.input, &name);
             }
         }
     }
@@ -360,6 +406,7 @@ impl Group {
             from,
             covered,
             since: self.given() + 1,
+            denied: 0,
         };
         let name: Arc<str> = stream(topic, number).into();
         if behind.is_some() || begin.zip(ends).is_some_and(|(begin, (_, high))| begin < high) {
@@ -466,6 +513,7 @@ impl Group {
             match consumer.committed_offsets(wanted, left(until)) {
                 Ok(committed) => {
                     let sound = committed.elements().iter().all(|one| one.error().is_ok());
+                    self.learn(&committed);
                     if sound {
                         return Some(committed.to_topic_map());
                     }
@@ -475,6 +523,49 @@ impl Group {
             std::thread::sleep(AGAIN.min(left(until)));
         }
         None
+    }
+
+    /// Learns from positions since when the group reads their topics.
+    fn learn(&self, committed: &TopicPartitionList) {
+        for one in committed.elements() {
+            // Whoever may commit may write there what is no text, which the client takes for impossible.
+            let text = catch_unwind(AssertUnwindSafe(|| one.metadata().to_owned())).unwrap_or_default();
+            if let Some(since) = text.strip_prefix(SINCE).and_then(|since| since.parse().ok()) {
+                let mut state = self.state();
+                let known = state.since.entry(one.topic().to_owned()).or_insert(since);
+                *known = since.min(*known);
+            }
+        }
+    }
+
+    /// Since when the group reads a topic of which it has no position in one partition, if it reads it. `Some(None)`: for long.
+    fn since(&self, consumer: &BaseConsumer<Group>, topic: &str, until: Instant) -> Option<Option<i64>> {
+        if let Some(since) = self.state().since.get(topic) {
+            return Some(Some(*since));
+        }
+        // A pattern's topics are read since the first of them was.
+        let pattern = self.topics.is_by_pattern(topic);
+        let all = consumer.fetch_metadata((!pattern).then_some(topic), left(until)).ok()?;
+        let mut others = TopicPartitionList::new();
+        for one in
+            all.topics().iter().filter(|one| one.name() == topic || self.topics.is_by_pattern(one.name()))
+        {
+            for partition in one.partitions() {
+                others.add_partition(one.name(), partition.id());
+            }
+        }
+        let committed = consumer.committed_offsets(others, left(until)).ok()?;
+        self.learn(&committed);
+        let read: Vec<_> = committed
+            .elements()
+            .into_iter()
+            .filter(|one| matches!(one.offset(), Offset::Offset(_)))
+            .collect();
+        if read.is_empty() {
+            return None;
+        }
+        let state = self.state();
+        Some(read.iter().filter_map(|one| state.since.get(one.topic()).copied()).min())
     }
 
     /// Where to go on: where the group was, or at the oldest message that is left, if that was deleted.
@@ -518,20 +609,28 @@ impl Group {
         (low, high): (i64, i64),
         until: Instant,
     ) -> Option<i64> {
-        match (self.since, self.from) {
-            (None, From::Start) => Some(low),
-            (None, From::End) => Some(match self.state().had.get(&*stream(topic, number)) {
-                // It was begun, and that could not be committed.
-                Some(Some(begun)) => (*begun).clamp(low, high.max(low)),
-                // The group had a position, which is gone: the partition was made anew.
-                Some(None) => low,
-                None if self.is_new(topic, number) => low,
-                None => high,
-            }),
-            (Some(since), _) => {
-                let offset = offset_of(consumer, topic, number, since, until);
-                offset.ok().map(|offset| offset.unwrap_or(high))
-            }
+        let at = |millis| {
+            let offset = offset_of(consumer, topic, number, millis, until);
+            offset.ok().map(|offset| offset.unwrap_or(high))
+        };
+        let had = self.state().had.get(&*stream(topic, number)).copied();
+        match (self.since, self.from, had) {
+            (Some(since), ..) => at(since),
+            (None, From::Start, _) => Some(low),
+            // It was begun, and that could not be committed.
+            (None, From::End, Some(Some(begun))) => Some(begun.clamp(low, high.max(low))),
+            // The group had a position, which is gone: the partition was made anew.
+            (None, From::End, Some(None)) => Some(low),
+            (None, From::End, None) if self.is_new(topic, number) => Some(low),
+            (None, From::End, None) => match self.since(consumer, topic, until) {
+                // Others of the topic are read: it was made since.
+                Some(Some(since)) => at(since.saturating_sub(APART)),
+                Some(None) => Some(low),
+                None => {
+                    self.state().since.insert(topic.to_owned(), nanos_now() / 1_000_000);
+                    Some(high)
+                }
+            },
         }
     }
 
@@ -675,6 +774,14 @@ impl Group {
         }
     }
 
+    /// Asks how many partitions there are for all members together.
+    fn count(&self, consumer: &BaseConsumer<Group>) {
+        if let Ok(all) = consumer.fetch_metadata(None, SOON) {
+            let ours = all.topics().iter().filter(|topic| self.topics.has(topic.name()));
+            self.state().all = Some(ours.map(|topic| topic.partitions().len()).sum());
+        }
+    }
+
     /// Tells the metrics which partitions the member has.
     fn tell(&self) {
         let mut state = self.state();
@@ -728,15 +835,20 @@ impl ClientContext for Group {
             for (number, partition) in &about.partitions {
                 let name = stream(topic, *number);
                 // Of those that others have by now, old figures are kept.
-                if partition.consumer_lag >= 0 && self.state().partitions.contains_key(&*name) {
+                let ours = self.state().partitions.get(&*name).is_some_and(|one| one.denied < DENIALS);
+                if partition.consumer_lag >= 0 && ours {
                     self.telemetry.partition_lag(&self.input, &name, partition.consumer_lag);
                 }
             }
         }
-        let all = statistics.topics.values().flat_map(|about| about.partitions.keys());
-        let all = all.filter(|number| **number >= 0).count();
+        let known = statistics.topics.values().flat_map(|about| about.partitions.keys());
+        let known = known.filter(|number| **number >= 0).count();
+        // The client knows the topics of which it has partitions.
+        let (mine, all) = {
+            let state = self.state();
+            (state.partitions.len(), state.all.unwrap_or(known).max(state.partitions.len()))
+        };
         if let Some(group) = statistics.cgrp {
-            let mine = self.state().partitions.len();
             let up = statistics.brokers.values().any(|broker| broker.state == "UP");
             let reads = up && (mine > 0 || group.join_state == "steady");
             let connected = if up { "" } else { ", no broker is reached" };
@@ -784,6 +896,7 @@ impl ConsumerContext for Group {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 if !self.leaving.load(Ordering::Relaxed) {
                     self.begin(consumer, partitions);
+                    self.count(consumer);
                 }
                 if cooperative {
                     consumer.incremental_assign(partitions)
@@ -834,6 +947,14 @@ fn offset_of(
     let Some(found) = found.first() else { return Ok(None) };
     found.error()?;
     Ok(if let Offset::Offset(offset) = found.offset() { Some(offset) } else { None })
+}
+
+/// The broker says that there is no such partition.
+fn is_denial(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
+    })
 }
 
 /// How long a question may take that is to be answered until then.

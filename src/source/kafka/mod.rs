@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -342,18 +343,53 @@ fn stay(config: &Config, purpose: &Purpose, mut outlet: Outlet, readiness: &Read
     }
 }
 
-/// A consumer that has subscribed.
+/// A consumer that has subscribed, and what commits for it.
 fn consumer(
     config: &Config,
     purpose: &Purpose,
     outlet: &Outlet,
     readiness: Readiness,
-) -> Result<BaseConsumer<Group>> {
+) -> Result<(Arc<BaseConsumer<Group>>, Committer)> {
     let group = Group::new(config, purpose.clone(), Arc::clone(&outlet.telemetry), readiness)?;
     let consumer: BaseConsumer<Group> = config.client()?.create_with_context(group).map_err(refusal)?;
     consumer.subscribe(&config.names().collect::<Vec<_>>()).context("cannot subscribe to the topics")?;
     consumer.context().look_around(&consumer, SOON);
-    Ok(consumer)
+    let consumer = Arc::new(consumer);
+    let committer = Committer::start(&consumer).context("cannot start the thread that commits")?;
+    Ok((consumer, committer))
+}
+
+/// Commits on a thread of its own: a broker that does not answer must not keep the member from polling.
+struct Committer {
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Committer {
+    fn start(consumer: &Arc<BaseConsumer<Group>>) -> std::io::Result<Committer> {
+        let consumer = Arc::clone(consumer);
+        let (wake, woken) = sync_channel(1);
+        let work = move || {
+            while woken.recv().is_ok() {
+                consumer.context().commit(&consumer);
+            }
+        };
+        let thread = thread::Builder::new().name("kafka-commit".to_owned()).spawn(work)?;
+        Ok(Committer { wake, thread })
+    }
+
+    /// Has it commit what is handled, once it has done what it is at.
+    fn wake(&self) {
+        // If that cannot be said it was said already.
+        let _ = self.wake.try_send(());
+    }
+
+    /// Waits for what it is at.
+    fn end(self) {
+        drop(self.wake);
+        // That it died is told by the hook for panics, and what it did not commit comes again.
+        let _ = self.thread.join();
+    }
 }
 
 /// Why a member ends.
@@ -401,7 +437,8 @@ struct Member {
     config: Config,
     input: Arc<str>,
     cluster: Option<Arc<str>>,
-    consumer: BaseConsumer<Group>,
+    consumer: Arc<BaseConsumer<Group>>,
+    committer: Committer,
     outlet: Outlet,
     /// What has been read. Messages of another partition than the last one's begin another.
     read: VecDeque<Stretch>,
@@ -423,12 +460,17 @@ struct Member {
 }
 
 impl Member {
-    fn new(config: &Config, consumer: BaseConsumer<Group>, outlet: Outlet) -> Member {
+    fn new(
+        config: &Config,
+        (consumer, committer): (Arc<BaseConsumer<Group>>, Committer),
+        outlet: Outlet,
+    ) -> Member {
         Member {
             config: config.clone(),
             input: config.name.as_str().into(),
             cluster: config.cluster.as_ref().map(|cluster| cluster.0.as_str().into()),
             consumer,
+            committer,
             outlet,
             read: VecDeque::new(),
             notices: VecDeque::new(),
@@ -454,7 +496,7 @@ impl Member {
                 break end;
             }
         };
-        let Member { consumer, outlet, .. } = self;
+        let Member { consumer, committer, outlet, .. } = self;
         let again = match end {
             // The lane ends once nobody can hand it more; until then it answers, or drops what it does not handle.
             End::Stopped => {
@@ -464,6 +506,7 @@ impl Member {
             End::Fatal(error) => Some((error, outlet)),
         };
         consumer.context().settle(true);
+        committer.end();
         consumer.context().commit(&consumer);
         consumer.context().leave();
         again
@@ -488,7 +531,7 @@ impl Member {
         self.consumer.context().settle(false);
         if self.committed.elapsed() >= self.commit_every || self.consumer.context().has_begun() {
             self.committed = Instant::now();
-            self.consumer.context().commit(&self.consumer);
+            self.committer.wake();
             if self.paused {
                 self.consumer.context().ask_lag(&self.consumer);
             }

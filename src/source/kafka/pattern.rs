@@ -8,13 +8,46 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use regex::Regex;
+
+/// The topics of an input.
+#[derive(Debug)]
+pub(super) struct Topics {
+    names: Vec<String>,
+    patterns: Vec<Regex>,
+}
+
+impl Topics {
+    /// From names and patterns. A pattern that is sound ([`check`]) means the same here as to librdkafka.
+    pub(super) fn new<'n>(all: impl Iterator<Item = &'n str>) -> Topics {
+        let (patterns, names): (Vec<_>, Vec<_>) = all.partition(|name| name.starts_with('^'));
+        Topics {
+            names: names.into_iter().map(str::to_owned).collect(),
+            patterns: patterns.into_iter().filter_map(|pattern| Regex::new(pattern).ok()).collect(),
+        }
+    }
+
+    /// True if a topic is one of them.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.is_named(topic) || self.patterns.iter().any(|pattern| pattern.is_match(topic))
+    }
+
+    /// True if it is one only because a pattern fits.
+    pub(super) fn is_by_pattern(&self, topic: &str) -> bool {
+        !self.is_named(topic) && self.has(topic)
+    }
+
+    fn is_named(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
+    }
+}
 
 /// Says what is wrong with a pattern.
 ///
 /// # Errors
 /// It is malformed, or means something else than what is written: what to write instead.
 pub(super) fn check(pattern: &str) -> Result<()> {
-    regex::Regex::new(pattern).with_context(|| format!("`{pattern}`"))?;
+    Regex::new(pattern).with_context(|| format!("`{pattern}`"))?;
     posix(pattern).with_context(|| {
         format!(
             "`{pattern}`: patterns of topics are POSIX extended regular expressions, which librdkafka uses"
@@ -90,6 +123,14 @@ fn bracket(rest: &mut Peekable<Chars<'_>>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn topics_are_named_or_fit_a_pattern() {
+        let topics = Topics::new(["audit", "^k8s-[a-z]+$"].into_iter());
+        assert!(topics.has("audit") && !topics.is_by_pattern("audit"));
+        assert!(topics.has("k8s-prod") && topics.is_by_pattern("k8s-prod"));
+        assert!(!topics.has("k8s-1") && !topics.has("audit-2"));
+    }
 
     #[test]
     fn what_means_the_same_is_taken() {

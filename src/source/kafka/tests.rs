@@ -265,8 +265,10 @@ fn an_input_is_ready_while_its_group_has_it_and_a_broker_is_reached() {
     readiness.reasons().into_iter().for_each(|reason| readiness.set(reason, true));
     let (sender, _lane) = mpsc::channel(100);
     let (room, counters) = (Room::new(1 << 20), Arc::clone(&telemetry));
+    let (_in_force, engines) = watch::channel(engine());
     let member =
-        start(&config, Purpose::Part, sender, room, stop.clone(), counters, readiness.clone()).unwrap();
+        start(&config, Purpose::Part(engines), sender, room, stop.clone(), counters, readiness.clone())
+            .unwrap();
     let soon = |expected: &[&str]| {
         let began = Instant::now();
         while readiness.reasons() != expected {

@@ -65,7 +65,7 @@ impl Rig {
     /// A member that joins the group.
     fn member(&mut self) -> Member {
         let outlet = self.outlet.take().unwrap();
-        let consumer = consumer(&self.config, Rig::purpose(), &outlet, Readiness::new()).unwrap();
+        let consumer = consumer(&self.config, &Rig::purpose(), &outlet, Readiness::new()).unwrap();
         Member::new(&self.config, consumer, outlet)
     }
 
@@ -76,14 +76,18 @@ impl Rig {
         let mut enough = None;
         while enough.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(300)) {
             assert!(began.elapsed() < Duration::from_secs(30), "{came:?}");
-            assert!(member.turn().is_ok(), "{came:?}");
+            assert!(member.turn(&mut None).is_ok(), "{came:?}");
             while let Ok(delivery) = self.lane.try_recv() {
-                let Delivery::Batch(batch) = delivery else { continue };
-                let messages = batch.messages.unwrap();
+                let Delivery::Messages(Messages { content: Content::Payloads(gathered), reply, .. }) =
+                    delivery
+                else {
+                    continue;
+                };
+                let messages = gathered.messages;
                 came.extend(messages.iter().map(|message| (message.offset, message.again)));
                 // Whoever leaves the group waits for what is not handled.
                 let handled = Handled { records: messages.len() as u64, bad: 0 };
-                batch.reply.map(|reply| reply.send(handled));
+                reply.map(|reply| reply.send(handled));
             }
             if came.len() >= expected {
                 enough = enough.or(Some(Instant::now()));
@@ -163,7 +167,9 @@ fn a_position_that_is_never_said_is_found_with_the_first_message() {
     consumer.assign(&given).unwrap();
     consumer.context().tell();
     rig.cluster.request_errors(Api::ListOffsets, &[NO_ERROR, NO_ERROR, REFUSED]);
-    let mut member = Member::new(&rig.config, consumer, outlet);
+    let consumer = Arc::new(consumer);
+    let committer = Committer::start(&consumer).unwrap();
+    let mut member = Member::new(&rig.config, (consumer, committer), outlet);
     let expected = reading(0, COMMITTED..MESSAGES);
     assert_eq!(rig.come(&mut member, expected.len()), expected);
 }
@@ -176,7 +182,7 @@ fn a_message_whose_windows_cannot_be_filled_is_not_taken() {
     let mut member = rig.member();
     let began = Instant::now();
     let end = loop {
-        match member.turn() {
+        match member.turn(&mut None) {
             Ok(()) => assert!(began.elapsed() < Duration::from_secs(30), "it goes on without windows"),
             Err(end) => break end,
         }
@@ -208,7 +214,7 @@ fn a_member_without_partitions_is_ready_once_it_is_one() {
         }
         // As `start` has it.
         readiness.group("kafka", String::new(), Some(false));
-        let consumer = consumer(&rig.config, Purpose::Part, &outlet, readiness.clone()).unwrap();
+        let consumer = consumer(&rig.config, &Rig::purpose(), &outlet, readiness.clone()).unwrap();
         (Member::new(&rig.config, consumer, outlet), lane, readiness)
     };
     let (mut one, _lane, first) = join();
@@ -218,7 +224,7 @@ fn a_member_without_partitions_is_ready_once_it_is_one() {
     let ready = |readiness: &Readiness| readiness.reasons().is_empty();
     while !(ready(&first) && ready(&second)) {
         assert!(began.elapsed() < Duration::from_secs(30), "{:?} {:?}", first.reasons(), second.reasons());
-        assert!(one.turn().is_ok() && other.turn().is_ok());
+        assert!(one.turn(&mut None).is_ok() && other.turn(&mut None).is_ok());
     }
     assert_eq!(partitions(&one) + partitions(&other), 1);
 }
