@@ -68,6 +68,8 @@ const SHORT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(1);
 /// So often it is looked which messages are damaged before the others of the input are read on.
 const TRIES: u32 = 6;
+/// So often, in milliseconds, librdkafka tells how the group, the brokers and the lag are. Tests do not wait that long.
+const STATISTICS: &str = if cfg!(test) { "100" } else { "5000" };
 /// The pause before another try to join after the broker said that it is no use to go on.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -213,9 +215,28 @@ impl Config {
             pattern::check(topic).with_context(|| format!("{}: topics", of()))?;
         }
         try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
+        ensure!(!self.group_id.0.trim().is_empty(), "{}: group_id is empty: write `group_id: lapwing`", of());
+        self.check_heartbeat().with_context(of)?;
     }
 
     /// Its topics and patterns.
+    /// A member that says too seldom that it lives loses its partitions, again and again.
+    fn check_heartbeat(&self) -> Result<()> {
+        let interval = self.librdkafka_options.get("heartbeat.interval.ms");
+        // What is no number, librdkafka refuses.
+        let interval: Option<u64> = interval.and_then(|interval| interval.trim().parse().ok());
+        let Some(interval) = interval.filter(|interval| *interval >= self.session_timeout_ms.div_ceil(2))
+        else {
+            return Ok(());
+        };
+        bail!(
+            "librdkafka_options.heartbeat.interval.ms: {interval} is too long for session_timeout_ms, which is {}: one heartbeat \
+             that is late would cost the member its partitions; write at most a third, {}, or leave it out",
+            self.session_timeout_ms,
+            self.session_timeout_ms / 3
+        )
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         self.topics.iter().map(|topic| topic.0.as_str())
     }
@@ -245,7 +266,7 @@ impl Config {
                 ("heartbeat.interval.ms", &(self.session_timeout_ms / 3).clamp(1, 3_000).to_string()),
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("max.poll.interval.ms", "300000"),
-                ("statistics.interval.ms", "5000"),
+                ("statistics.interval.ms", STATISTICS),
             ],
         )
     }
@@ -272,6 +293,11 @@ impl Config {
             options: self.librdkafka_options.clone(),
         };
         let mut client = cluster.client(&ours)?;
+        ensure!(
+            !self.librdkafka_options.has("statistics.interval.ms"),
+            "librdkafka_options.statistics.interval.ms: Lapwing sets this itself, /readyz and the lag are made of these \
+             statistics: leave it out"
+        );
         let all = [
             ("isolation.level", "read_committed"),
             ("queued.max.messages.kbytes", "8192"),

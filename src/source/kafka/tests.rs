@@ -92,6 +92,34 @@ fn what_librdkafka_refuses_is_told() {
         let error = format!("{:#}", config(&yaml).unwrap_err());
         assert!(error.contains("input `in`: librdkafka refuses") && error.contains(expected), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
+#[test]
+fn what_a_member_needs_to_be_one_is_not_passed_through() {
+    let check = |setting: &str, expected: &str| {
+        let yaml = format!("{{bootstrap_servers: 'a:1', topics: [t], {setting}}}");
+        let said = config(&yaml).err().map_or_else(String::new, |error| format!("{error:#}"));
+        assert!(said.is_empty() == expected.is_empty() && said.contains(expected), "{setting}: {said}");
+    };
+    check(
+        "librdkafka_options: {statistics.interval.ms: 0}",
+        "/readyz and the lag are made of these statistics",
+    );
+    check(
+        "session_timeout_ms: 9000, librdkafka_options: {heartbeat.interval.ms: 4500}",
+        "input `kafka`: librdkafka_options.heartbeat.interval.ms: 4500 is too long for session_timeout_ms, which is 9000: one \
+         heartbeat that is late would cost the member its partitions; write at most a third, 3000, or leave it out",
+    );
+    check("session_timeout_ms: 9000, librdkafka_options: {heartbeat.interval.ms: 4499}", "");
+    check("session_timeout_ms: 9001, librdkafka_options: {heartbeat.interval.ms: 4500}", "");
+    check(
+        "librdkafka_options: {heartbeat.interval.ms: often}",
+        "librdkafka refuses the option heartbeat.interval.ms",
+    );
+    check(
+        "session_timeout_ms: 4294977296",
+        "librdkafka refuses the option session.timeout.ms: 4294977296 is outside of 1..3600000",
+    );
+}
+
     };
     let unknown = "the option sasl.pasword: No such configuration property";
     check("librdkafka_options: {sasl.pasword: hunter2}", unknown);
