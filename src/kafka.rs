@@ -23,6 +23,7 @@ use crate::units::{Secret, Text};
 use options::{Options, named};
 
 pub(crate) mod options;
+pub(crate) mod place;
 pub(crate) mod producer;
 
 /// How long a token is used that does not say when it ends.
@@ -30,7 +31,6 @@ const TOKEN: Duration = Duration::from_secs(300);
 /// How often it is looked whether a consumer that nobody needs is closed.
 const SOON: Duration = Duration::from_millis(1);
 
-/// Who we are, to the broker.
 /// Options that nobody can pass through, whatever the client is for, and why.
 const REFUSED: [(&str, &str); 2] = [
     ("bootstrap.servers", "write `bootstrap_servers` beside librdkafka_options instead"),
@@ -44,6 +44,7 @@ const LOGIN: [&str; 3] = ["sasl.mechanism", "sasl.username", "sasl.password"];
 /// Options that name a private key which a passphrase could open.
 const KEYS: [&str; 2] = ["ssl.key.location", "ssl.key.pem"];
 
+/// Who we are, to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a map of `mechanism`, `username` and `password`")]
 pub(crate) struct Sasl {
@@ -118,7 +119,7 @@ fn yes() -> bool {
 /// A cluster, as an input or output names it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// `host:port`, several with commas between.
+    /// `host:port`, several with commas between, as [`place::servers`] reads them.
     pub(crate) bootstrap_servers: Text,
     pub(crate) sasl: Option<Sasl>,
     pub(crate) tls: Option<Tls>,
@@ -132,10 +133,6 @@ impl Cluster {
     /// # Errors
     /// A setting is missing or wrong, or a file cannot be read: which, and what to write instead.
     pub(crate) fn client(&self, ours: &[(&str, String)]) -> Result<ClientConfig> {
-        ensure!(
-            !self.bootstrap_servers.0.trim().is_empty(),
-            "bootstrap_servers is empty: write `bootstrap_servers: broker-1:9092,broker-2:9092`"
-        );
         let mut client = ClientConfig::new();
         client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.bootstrap_servers.0);
@@ -174,12 +171,15 @@ impl Cluster {
             let value = value.reveal().with_context(|| format!("librdkafka_options.{}", named(key)))?;
             client.set(key, value);
         }
+        for (key, value) in ours {
+            client.set(*key, value);
+        }
         for (key, value) in client.config_map() {
             options::check_number(key, value)?;
         }
         self.check_use(&client)?;
-        for (key, value) in ours {
-            client.set(*key, value);
+        Ok(client)
+    }
 
     /// What is written and would do nothing, somebody relies on.
     fn check_use(&self, client: &ClientConfig) -> Result<()> {
@@ -211,9 +211,6 @@ impl Cluster {
             );
         }
         Ok(())
-    }
-        }
-        Ok(client)
     }
 }
 
@@ -459,6 +456,9 @@ mod tests {
         check("{librdkafka_options: {enable.auto.commit: 'true'}}", "librdkafka_options.enable.auto.commit");
         check(
             "{librdkafka_options: {auto.commit.enable: 'true'}}",
+            "(or auto.commit.enable): Lapwing sets this",
+        );
+        check("{librdkafka_options: {metadata.broker.list: b}}", "write `bootstrap_servers` beside");
         check(
             "{librdkafka_options: {transactional.id: x}}",
             "transactional.id: Lapwing begins no transactions",
@@ -515,9 +515,6 @@ mod tests {
         }
         let highest = client("{librdkafka_options: {receive.message.max.bytes: 2147483647}}").unwrap();
         highest.create_native_config().unwrap();
-            "(or auto.commit.enable): Lapwing sets this",
-        );
-        check("{librdkafka_options: {metadata.broker.list: b}}", "write `bootstrap_servers` beside");
     }
 
     #[test]

@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use super::outlet::{Outlet, Stop, Stopped};
 use super::{Content, Delivery, Engines, Message, Messages, Notice, Room, Sender, What};
 use crate::kafka::options::Options;
-use crate::kafka::{Cluster, Sasl, Tls, refusal, try_consumer};
+use crate::kafka::{Cluster, Sasl, Tls, place, refusal, try_consumer};
 use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
@@ -81,6 +81,7 @@ pub(crate) struct Config {
     #[serde(default = "name")]
     pub(crate) name: String,
     /// Brokers to begin with: `host:port`, several with commas between.
+    #[serde(deserialize_with = "place::servers")]
     pub(crate) bootstrap_servers: Text,
     /// Topics, or patterns over their names: POSIX extended regular expressions that begin with `^`.
     pub(crate) topics: Vec<Text>,
@@ -211,15 +212,14 @@ impl Config {
         let client = self.client().with_context(of)?;
         self.since_millis().with_context(of)?;
         ensure!(!self.topics.is_empty(), "{} names no topic: write `topics: [k8s-audit]`", of());
-        for topic in self.names().filter(|topic| topic.starts_with('^')) {
-            pattern::check(topic).with_context(|| format!("{}: topics", of()))?;
+        for topic in self.names() {
+            pattern::check_topic(topic).with_context(|| format!("{}: topics", of()))?;
         }
-        try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
         ensure!(!self.group_id.0.trim().is_empty(), "{}: group_id is empty: write `group_id: lapwing`", of());
         self.check_heartbeat().with_context(of)?;
+        try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
     }
 
-    /// Its topics and patterns.
     /// A member that says too seldom that it lives loses its partitions, again and again.
     fn check_heartbeat(&self) -> Result<()> {
         let interval = self.librdkafka_options.get("heartbeat.interval.ms");
@@ -237,6 +237,7 @@ impl Config {
         )
     }
 
+    /// Its topics and patterns.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.topics.iter().map(|topic| topic.0.as_str())
     }
@@ -292,12 +293,12 @@ impl Config {
             tls: self.tls.clone(),
             options: self.librdkafka_options.clone(),
         };
-        let mut client = cluster.client(&ours)?;
         ensure!(
             !self.librdkafka_options.has("statistics.interval.ms"),
             "librdkafka_options.statistics.interval.ms: Lapwing sets this itself, /readyz and the lag are made of these \
              statistics: leave it out"
         );
+        let mut client = cluster.client(&ours)?;
         let all = [
             ("isolation.level", "read_committed"),
             ("queued.max.messages.kbytes", "8192"),

@@ -64,7 +64,15 @@ fn mistakes_are_told() {
         assert!(error.contains(expected), "{error}");
     };
     check("{bootstrap_servers: 'a:1', topics: []}", "input `kafka` names no topic");
-    check("{bootstrap_servers: '', topics: [t]}", "bootstrap_servers is empty");
+    check("{bootstrap_servers: '', topics: [t]}", "bootstrap_servers: no broker is named");
+    check("{bootstrap_servers: 'u:hunt,er@a:1', topics: [t]}", "bootstrap_servers: `@` has no place there");
+    check("{bootstrap_servers: '${LAPWING_NO_SUCH:-a:99999}', topics: [t]}", "`99999` is no port");
+    check("{bootstrap_servers: 'a:1', topics: ['']}", "input `kafka`: topics: one is empty: write");
+    check("{bootstrap_servers: 'a:1', topics: [t, 'k8s-.*']}", "if it is a pattern, write `^k8s-.*`");
+    check(
+        "{bootstrap_servers: 'a:1', topics: [t], group_id: ''}",
+        "input `kafka`: group_id is empty: write `group_id: lapwing`",
+    );
     check("{bootstrap_servers: 'a:1', topics: ['^(']}", "input `kafka`: topics: `^(`");
     check("{bootstrap_servers: 'a:1', topics: [t], since: yesterday}", "since: `yesterday` is no time");
     check("{bootstrap_servers: 'a:1', topics: [t], from: middle}", "unknown variant `middle`");
@@ -84,14 +92,6 @@ fn mistakes_are_told() {
     );
 }
 
-/// What librdkafka refuses is known before anything is read, and a secret that was put in the wrong place is not shown.
-#[test]
-fn what_librdkafka_refuses_is_told() {
-    let check = |setting: &str, expected: &str| {
-        let yaml = format!("{{bootstrap_servers: 'a:1', topics: [t], name: in, {setting}}}");
-        let error = format!("{:#}", config(&yaml).unwrap_err());
-        assert!(error.contains("input `in`: librdkafka refuses") && error.contains(expected), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
 #[test]
 fn what_a_member_needs_to_be_one_is_not_passed_through() {
     let check = |setting: &str, expected: &str| {
@@ -120,6 +120,14 @@ fn what_a_member_needs_to_be_one_is_not_passed_through() {
     );
 }
 
+/// What librdkafka refuses is known before anything is read, and a secret that was put in the wrong place is not shown.
+#[test]
+fn what_librdkafka_refuses_is_told() {
+    let check = |setting: &str, expected: &str| {
+        let yaml = format!("{{bootstrap_servers: 'a:1', topics: [t], name: in, {setting}}}");
+        let error = format!("{:#}", config(&yaml).unwrap_err());
+        assert!(error.contains("input `in`: librdkafka refuses") && error.contains(expected), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     };
     let unknown = "the option sasl.pasword: No such configuration property";
     check("librdkafka_options: {sasl.pasword: hunter2}", unknown);
