@@ -23,12 +23,26 @@ use crate::units::{Secret, Text};
 use options::{Options, named};
 
 pub(crate) mod options;
+pub(crate) mod place;
 pub(crate) mod producer;
 
 /// How long a token is used that does not say when it ends.
 const TOKEN: Duration = Duration::from_secs(300);
 /// How often it is looked whether a consumer that nobody needs is closed.
 const SOON: Duration = Duration::from_millis(1);
+
+/// Options that nobody can pass through, whatever the client is for, and why.
+const REFUSED: [(&str, &str); 2] = [
+    ("bootstrap.servers", "write `bootstrap_servers` beside librdkafka_options instead"),
+    (
+        "transactional.id",
+        "Lapwing begins no transactions, and without one nothing would be sent: leave it out",
+    ),
+];
+/// Options that only tell who logs in.
+const LOGIN: [&str; 3] = ["sasl.mechanism", "sasl.username", "sasl.password"];
+/// Options that name a private key which a passphrase could open.
+const KEYS: [&str; 2] = ["ssl.key.location", "ssl.key.pem"];
 
 /// Who we are, to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -105,7 +119,7 @@ fn yes() -> bool {
 /// A cluster, as an input or output names it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
-    /// `host:port`, several with commas between.
+    /// `host:port`, several with commas between, as [`place::servers`] reads them.
     pub(crate) bootstrap_servers: Text,
     pub(crate) sasl: Option<Sasl>,
     pub(crate) tls: Option<Tls>,
@@ -119,10 +133,6 @@ impl Cluster {
     /// # Errors
     /// A setting is missing or wrong, or a file cannot be read: which, and what to write instead.
     pub(crate) fn client(&self, ours: &[(&str, String)]) -> Result<ClientConfig> {
-        ensure!(
-            !self.bootstrap_servers.0.trim().is_empty(),
-            "bootstrap_servers is empty: write `bootstrap_servers: broker-1:9092,broker-2:9092`"
-        );
         let mut client = ClientConfig::new();
         client.set_log_level(RDKafkaLogLevel::Info);
         client.set("bootstrap.servers", &self.bootstrap_servers.0);
@@ -150,11 +160,9 @@ impl Cluster {
             tls.put(&mut client)?;
         }
         for (key, value) in self.options.iter() {
-            ensure!(
-                key != "bootstrap.servers",
-                "librdkafka_options.{}: write `bootstrap_servers` beside librdkafka_options instead",
-                named(key)
-            );
+            if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == key) {
+                bail!("librdkafka_options.{}: {why}", named(key));
+            }
             ensure!(
                 ours.iter().all(|(of_ours, _)| *of_ours != key),
                 "librdkafka_options.{}: Lapwing sets this itself, its guarantees rest on it",
@@ -166,7 +174,43 @@ impl Cluster {
         for (key, value) in ours {
             client.set(*key, value);
         }
+        for (key, value) in client.config_map() {
+            options::check_number(key, value)?;
+        }
+        self.check_use(&client)?;
         Ok(client)
+    }
+
+    /// What is written and would do nothing, somebody relies on.
+    fn check_use(&self, client: &ClientConfig) -> Result<()> {
+        let protocol = client.get("security.protocol").unwrap_or_default();
+        let logs_in = protocol.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("sasl_"));
+        let idle = LOGIN.iter().find(|key| !logs_in && self.options.has(key));
+        if let Some(key) = idle {
+            bail!(
+                "librdkafka_options.{} does nothing, since nobody logs in: write `sasl: {{mechanism: SCRAM-SHA-512, username: ..., \
+                 password: ...}}` beside librdkafka_options instead",
+                named(key)
+            );
+        }
+        if logs_in && client.get("sasl.mechanism").is_none() {
+            bail!(
+                "librdkafka_options.security.protocol asks for a login, and nothing says which: write `sasl: {{mechanism: \
+                 SCRAM-SHA-512, username: ..., password: ...}}` beside librdkafka_options"
+            );
+        }
+        let has_key = KEYS.iter().any(|key| client.get(key).is_some());
+        if client.get("ssl.key.password").is_some() && !has_key {
+            let place = if self.options.has("ssl.key.password") {
+                "librdkafka_options.ssl.key.password"
+            } else {
+                "tls.key_pass"
+            };
+            bail!(
+                "{place} opens no key: write `tls: {{crt_file: ..., key_file: ..., key_pass: ...}}`, or leave it out"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -388,7 +432,14 @@ mod tests {
             &[("security.protocol", "sasl_plaintext"), ("sasl.mechanism", "SCRAM-SHA-512")],
         );
         check("{librdkafka_options: {client.rack: a}}", &[("client.rack", "a")]);
-        check("{librdkafka_options: {sasl.mechanisms: PLAIN}}", &[("sasl.mechanism", "PLAIN")]);
+        check(
+            "{librdkafka_options: {security.protocol: SASL_SSL, sasl.mechanisms: PLAIN, sasl.password: s}}",
+            &[("security.protocol", "SASL_SSL"), ("sasl.mechanism", "PLAIN"), ("sasl.password", "s")],
+        );
+        check(
+            "{tls: {key_pass: s}, librdkafka_options: {ssl.key.pem: k}}",
+            &[("ssl.key.password", "s"), ("ssl.key.pem", "k")],
+        );
     }
 
     #[test]
@@ -408,6 +459,62 @@ mod tests {
             "(or auto.commit.enable): Lapwing sets this",
         );
         check("{librdkafka_options: {metadata.broker.list: b}}", "write `bootstrap_servers` beside");
+        check(
+            "{librdkafka_options: {transactional.id: x}}",
+            "transactional.id: Lapwing begins no transactions",
+        );
+    }
+
+    #[test]
+    fn what_would_do_nothing_is_told() {
+        let check = |yaml: &str, expected: &str| {
+            let error = format!("{:#}", client(yaml).unwrap_err());
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        };
+        let login = "does nothing, since nobody logs in: write `sasl: {mechanism: ";
+        for (options, option) in [
+            ("sasl.username: hunter2", "sasl.username "),
+            ("sasl.password: hunter2", "sasl.password "),
+            ("sasl.mechanisms: PLAIN", "sasl.mechanism (or sasl.mechanisms) "),
+            ("security.protocol: ssl, sasl.password: hunter2", "sasl.password "),
+        ] {
+            let expected = format!("librdkafka_options.{option}{login}");
+            check(&format!("{{tls: {{}}, librdkafka_options: {{{options}}}}}"), &expected);
+        }
+        check(
+            "{librdkafka_options: {security.protocol: sasl_ssl, sasl.password: hunter2}}",
+            "security.protocol asks for a login, and nothing says which: write `sasl: {mechanism: ",
+        );
+        let off = "{mechanism: PLAIN, username: u, password: s, enabled: false}";
+        check(&format!("{{sasl: {off}, librdkafka_options: {{sasl.password: hunter2}}}}"), login);
+        check("{tls: {key_pass: hunter2}}", "tls.key_pass opens no key: write");
+        check(
+            "{librdkafka_options: {ssl.key.password: hunter2}}",
+            "librdkafka_options.ssl.key.password opens no key",
+        );
+    }
+
+    #[test]
+    fn a_number_that_librdkafka_would_cut_is_told_as_it_was_written() {
+        let check = |option: &str, value: &str, expected: &str| {
+            let error = client(&format!("{{librdkafka_options: {{{option}: {value}}}}}")).unwrap_err();
+            assert_eq!(format!("{error:#}"), expected);
+        };
+        let range =
+            "librdkafka refuses the option fetch.min.bytes: 99999999999999 is outside of 1..100000000";
+        check("fetch.min.bytes", "99999999999999", range);
+        // It would be 1.
+        check("fetch.min.bytes", "4294967297", &range.replace("99999999999999", "4294967297"));
+        check("fetch.min.bytes", "' -4294967295'", &range.replace("99999999999999", "-4294967295"));
+        let linger = "librdkafka refuses the option linger.ms (or queue.buffering.max.ms): 99999999999 is outside of 0..900000";
+        check("queue.buffering.max.ms", "99999999999", linger);
+        let longest = "999999999999999999999999";
+        for option in ["client.rack", "client.id", "sasl.pasword"] {
+            let text = client(&format!("{{librdkafka_options: {{{option}: '{longest}'}}}}")).unwrap();
+            assert_eq!(text.get(option), Some(longest));
+        }
+        let highest = client("{librdkafka_options: {receive.message.max.bytes: 2147483647}}").unwrap();
+        highest.create_native_config().unwrap();
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kafka::options::Options;
 use crate::kafka::producer::{self, Producer, Settings, is_too_large};
-use crate::kafka::{Cluster, Sasl, Tls};
+use crate::kafka::{Cluster, Sasl, Tls, place};
 use crate::source::kafka;
 use crate::units::Text;
 
@@ -51,6 +51,7 @@ impl Role {
 #[serde(deny_unknown_fields, expecting = "a map with `bootstrap_servers`")]
 pub(crate) struct Config {
     /// Brokers to begin with: `host:port`, several with commas between.
+    #[serde(deserialize_with = "place::servers")]
     pub(crate) bootstrap_servers: Text,
     /// The topic. It must be there; a member that correlates has whole partitions of it.
     #[serde(default = "topic")]
@@ -112,6 +113,7 @@ impl Config {
             "matches.topic: {} is a pattern, and matches go to one topic",
             self.topic.0
         );
+        place::topic(&self.topic.0).context("matches.topic")?;
         self.input().check().context("matches")?;
         self.settings().check().context("matches")
     }
@@ -180,4 +182,24 @@ impl Matches {
 
 fn outgoing(record: &Record) -> producer::Record<'_> {
     producer::Record { key: (&record.key[..]).into(), payload: (&record.value[..]).into(), headers: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_are_told() {
+        let check = |yaml: &str, expected: &str| {
+            let read = yaml_serde::from_str::<Config>(yaml).map_err(Into::into);
+            let error = format!("{:#}", read.and_then(|config| config.check()).unwrap_err());
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        };
+        check("{bootstrap_servers: 'SASL_SSL://u:hunter2@a'}", "bootstrap_servers: `@` has no place there");
+        check("{bootstrap_servers: a, topic: ''}", "matches.topic is empty");
+        check("{bootstrap_servers: a, topic: '^m'}", "^m is a pattern, and matches go to one topic");
+        check("{bootstrap_servers: a, topic: 'm m'}", "matches.topic: `m m` is no name of a topic");
+        check("{bootstrap_servers: a, group_id: ''}", "matches: input `matches`: group_id is empty");
+        check("{bootstrap_servers: a, librdkafka_options: {transactional.id: m}}", "begins no transactions");
+    }
 }

@@ -145,6 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn a_password_among_brokers_is_neither_shown_nor_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lapwing.yaml");
+        let servers = "bootstrap_servers: 'SASL_SSL://u:hunter2@a:9093'";
+        for yaml in [
+            format!("matches: {{{servers}}}\n"),
+            format!("inputs:\n- {{type: kafka, {servers}, topics: [t]}}\n"),
+            format!("outputs:\n- {{type: kafka, {servers}, topic: t}}\n"),
+        ] {
+            std::fs::write(&path, &yaml).unwrap();
+            for refused in [effective(&path).map(drop), check(&path).map(drop)] {
+                let error = refused.unwrap_err().to_string();
+                assert!(error.contains("bootstrap_servers: `@` has no place there"), "{error}");
+                assert!(!error.contains("hunter2"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn the_schema_takes_what_is_taken_and_refuses_what_is_refused() {
         let validator = jsonschema::validator_for(&schema().to_value()).unwrap();
         for (yaml, fine) in [

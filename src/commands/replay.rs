@@ -94,6 +94,16 @@ pub(super) fn recognized(report: &Report) -> bool {
     report.tally.formats.iter().any(|(format, n)| *format != Format::Unrecognized && *n > 0)
 }
 
+/// Why nothing was recognised. That there was nothing is no question of its format.
+fn unrecognized(report: &Report) -> &'static str {
+    let topics = report.partitions > 0 && report.partitions == report.files;
+    match report.records == 0 && report.damaged.total == 0 && topics {
+        true if report.empty > 0 => "no message has a payload: there is nothing to judge",
+        true => "there were no messages: the topic is empty, or none was written in the range of the address",
+        false => "nothing in the input was recognised as an audit event or a Falco alert",
+    }
+}
+
 /// Writes the summary to standard error, and what else must be said there. If nobody listens, so be it.
 fn tell(summary: &Summary<'_>, form: cli::Summary, look: Look) {
     let mut out = BufWriter::new(io::stderr());
@@ -118,8 +128,7 @@ fn tell(summary: &Summary<'_>, form: cli::Summary, look: Look) {
         }
     }
     if !recognized(report) && !report.interrupted && form != cli::Summary::Json {
-        let _ =
-            writeln!(out, "error: nothing in the input was recognised as an audit event or a Falco alert");
+        let _ = writeln!(out, "error: {}", unrecognized(report));
     }
     let _ = out.flush();
 }
@@ -228,5 +237,25 @@ impl Filter {
             && self.detectors.get(found.detector as usize).copied().unwrap_or(true)
             && any(&self.users, &[view::actor(alert), view::impersonated(alert)])
             && any(&self.namespaces, &[view::namespace(alert)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_nothing_was_nothing_is_said_of_formats() {
+        let check = |(files, partitions, records, empty, damaged): (u64, u64, u64, u64, u64),
+                     expected: &str| {
+            let mut report = Report { files, partitions, records, empty, ..Report::default() };
+            report.damaged.total = damaged;
+            assert!(unrecognized(&report).starts_with(expected), "{}", unrecognized(&report));
+        };
+        check((3, 3, 0, 0, 0), "there were no messages: ");
+        check((3, 3, 0, 7, 0), "no message has a payload");
+        for seen in [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (4, 3, 0, 0, 0), (3, 3, 1, 0, 0), (3, 3, 0, 0, 1)] {
+            check(seen, "nothing in the input was recognised");
+        }
     }
 }

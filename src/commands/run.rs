@@ -401,17 +401,7 @@ impl Run {
         drop(log);
         self.closed.send_replace(true);
         let _ = self.server.await; // nothing of it is needed any more
-        if left > 0 && !self.durable {
-            tracing::error!(
-                alerts = left,
-                "alerts are lost: no output took them, and nothing is kept without a state directory"
-            );
-            return Ok(Exit::Undelivered);
-        }
-        if left > 0 {
-            tracing::warn!(alerts = left, "alerts wait in the state directory for the next start");
-        }
-        Ok(Exit::Fine)
+        Ok(leave(left, self.durable, &self.live))
     }
 
     fn look_at_certificates(&self) {
@@ -469,6 +459,53 @@ impl Run {
         self.outputs.replace(built).await;
         self.live = live;
         Ok(format!("{detectors} detectors, {} outputs", self.live.outputs.len()))
+    }
+}
+
+/// Says what becomes of alerts that no output took.
+fn leave(alerts: u64, durable: bool, live: &Live) -> Exit {
+    if alerts == 0 {
+        return Exit::Fine;
+    }
+    if durable {
+        tracing::warn!(alerts, "alerts wait in the state directory for the next start");
+        return Exit::Fine;
+    }
+    match lost(&live.inputs) {
+        None => {
+            // Who only correlates fills its windows from the topic, and who only detects counts nothing.
+            let more = if live.role == Role::All { ", and correlations count anew from there" } else { "" };
+            tracing::warn!(
+                alerts,
+                "no output took the last alerts, and nothing is kept without a state directory: what they were found in is read \
+                 again from its topics at the next start{more}"
+            );
+            Exit::Fine
+        }
+        Some(lost) => {
+            tracing::error!(
+                alerts,
+                "{lost}: no output took them, and nothing is kept without a state directory"
+            );
+            Exit::Undelivered
+        }
+    }
+}
+
+/// Which of the alerts that no output took are lost without a state directory. Topics keep what they were found in, because
+/// their offsets are committed only for what every output has.
+fn lost(inputs: &[Input]) -> Option<String> {
+    let (topics, others): (Vec<_>, Vec<_>) =
+        inputs.iter().partition(|input| matches!(input, Input::Kafka(_)));
+    let names = |inputs: Vec<&Input>| inputs.into_iter().map(Input::name).collect::<Vec<_>>().join(", ");
+    match (topics.is_empty(), others.is_empty()) {
+        (_, true) => None,
+        (true, false) => Some("alerts are lost".to_owned()),
+        (false, false) => Some(format!(
+            "alerts of {} are lost, while those of {} are found again at the next start",
+            names(others),
+            names(topics)
+        )),
     }
 }
 
@@ -580,4 +617,28 @@ fn described(live: &Live, judging: &Judging) -> String {
         let _ = writeln!(text, "output     {}", output.describe());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_keep_what_no_output_took() {
+        let kafka = "{type: kafka, name: k, bootstrap_servers: a, topics: [t]}";
+        let check = |inputs: &str, exit: Exit, expected: Option<&str>| {
+            let live: Live = yaml_serde::from_str(&format!("inputs: {inputs}")).unwrap();
+            assert_eq!(lost(&live.inputs).as_deref(), expected);
+            assert_eq!(leave(3, false, &live), exit);
+            assert_eq!(leave(3, true, &live), Exit::Fine);
+            assert_eq!(leave(0, false, &live), Exit::Fine);
+        };
+        check(&format!("[{kafka}]"), Exit::Fine, None);
+        check("[{type: stdin}]", Exit::Undelivered, Some("alerts are lost"));
+        check(
+            &format!("[{{type: stdin}}, {kafka}]"),
+            Exit::Undelivered,
+            Some("alerts of stdin are lost, while those of k are found again at the next start"),
+        );
+    }
 }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -102,6 +104,11 @@ impl Options {
         }
     }
 
+    /// True if it is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
@@ -197,10 +204,29 @@ pub(crate) fn named(name: &str) -> String {
     }
 }
 
+/// Refuses a number of which librdkafka would take the low 32 bits, and so another number. What else is wrong, it says itself.
+///
+/// # Errors
+/// The number as it was written, and which ones the option takes.
+pub(crate) fn check_number(option: &str, value: &str) -> Result<()> {
+    let value = value.trim();
+    let digits = value.strip_prefix(['-', '+']).unwrap_or(value);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || value.parse::<i32>().is_ok() {
+        return Ok(());
+    }
+    // An option that is a text takes this one too. One that is a number says what it takes: none goes so low.
+    let refused = ClientConfig::new().set(option, i32::MIN.to_string()).create_native_config().err();
+    if let Some(KafkaError::ClientConfig(_, why, _, _)) = refused
+        && let Some((_, range)) = why.split_once("is outside allowed range ")
+    {
+        bail!("librdkafka refuses the option {}: {value} is outside of {}", named(option), range.trim());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use rdkafka::ClientConfig;
-
     use super::*;
 
     #[test]

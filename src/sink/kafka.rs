@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use detectors::alert::Alert;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -19,7 +19,7 @@ use super::output::output;
 use super::transport::{Item, Outcome};
 use crate::kafka::options::Options;
 use crate::kafka::producer::{Producer, Record, Settings, is_too_large};
-use crate::kafka::{Cluster, Sasl, Tls};
+use crate::kafka::{Cluster, Sasl, Tls, place};
 use crate::text::clipped;
 use crate::units::{Span, Text};
 use crate::view;
@@ -35,6 +35,7 @@ output! {
     /// A topic of a Kafka cluster. The key of a message is the alert's detector and actor.
     KafkaOutput {
         /// Brokers to begin with: `host:port`, several with commas between.
+        #[serde(deserialize_with = "place::servers")]
         bootstrap_servers: Text,
         /// The topic.
         topic: Text,
@@ -67,6 +68,7 @@ impl std::fmt::Debug for KafkaSink {
 impl KafkaSink {
     pub(super) fn new(output: &KafkaOutput, name: &str) -> Result<KafkaSink> {
         ensure!(!output.topic.0.is_empty(), "topic is empty: write `topic: k8s-alerts`");
+        place::topic(&output.topic.0).context("topic")?;
         let timeout = output.timeout.map_or(TIMEOUT, |timeout| timeout.0);
         let cluster = Cluster {
             bootstrap_servers: output.bootstrap_servers.clone(),
@@ -163,6 +165,27 @@ mod tests {
 
     use super::*;
     use crate::sink::tests::{alert, item};
+
+    #[tokio::test]
+    async fn mistakes_are_told() {
+        let check = |settings: &str, expected: &str| {
+            let read = yaml_serde::from_str(&format!("{{{settings}}}")).map_err(Into::into);
+            let sink = read.and_then(|output: KafkaOutput| KafkaSink::new(&output, "k"));
+            let error = format!("{:#}", sink.unwrap_err());
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        };
+        check(
+            "bootstrap_servers: 'SASL_SSL://u:hunter2@a', topic: t",
+            "bootstrap_servers: `@` has no place there",
+        );
+        check("bootstrap_servers: 'a:99999', topic: t", "bootstrap_servers: `a:99999`: `99999` is no port");
+        check("bootstrap_servers: a, topic: ''", "topic is empty");
+        check("bootstrap_servers: a, topic: 'k8s-.*'", "topic: `k8s-.*` is no name of a topic");
+        check(
+            "bootstrap_servers: a, topic: t, librdkafka_options: {transactional.id: x}",
+            "librdkafka_options.transactional.id: Lapwing begins no transactions",
+        );
+    }
 
     #[tokio::test]
     async fn an_acl_that_is_corrected_ends_the_outage() {

@@ -325,6 +325,7 @@ fn an_output_that_takes_nothing_delays_no_commit() {
 #[test]
 fn without_a_state_directory_the_topic_keeps_what_no_output_has() {
     let (mut house, mut cluster, topic, mut events) = house("kafka-stateless");
+    house.config += "shutdown_grace: 2s\n";
     house.state = "/proc/there-is-no-place-here".into();
     house.receiver.set(crate::receiver::Mode::Refuse);
     let lapwing = house.start();
@@ -337,6 +338,9 @@ fn without_a_state_directory_the_topic_keeps_what_no_output_has() {
     };
     assert!((0..PARTITIONS).any(kept), "everything is committed, and no output has anything");
     house.kill(lapwing);
+    let lapwing = house.start();
+    until("an output is tried again", || lapwing.metric("lapwing_output_failed_total") > 0.0);
+    lapwing.stop();
     house.receiver.set(crate::receiver::Mode::Accept);
     let lapwing = house.start();
     let expected = house.singles();

@@ -338,6 +338,10 @@ fn what_cannot_be_read_is_told() {
     let (_, summary) = outcome(&replay(&cluster, &topic, "?partition=0,9", &[]), 4);
     assert_eq!(summary["files"].as_u64(), Some(1));
     assert_eq!(summary["blind"]["unreadable"]["list"][0]["input"].as_str(), Some(&*format!("{topic}/9")));
+    let nothing = format!("kafka://{}/{}", cluster.servers, cluster.topic("nothing"));
+    let output = Command::new(env!("CARGO_BIN_EXE_lapwing")).args(["replay", &nothing]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(said(&output).contains("error: there were no messages: the topic is empty"), "{}", said(&output));
     for (query, says) in [("?from=start", "unknown key `from`"), ("/x", "an address names one topic")] {
         let output = replay(&cluster, &topic, query, &[]);
         assert_eq!(output.status.code(), Some(3));

@@ -4,21 +4,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use detectors::event::time::{Nanos, SECOND};
 use detectors::{names, percent};
 
+use crate::kafka::place;
 use crate::text;
 
 /// What an address begins with.
 const SCHEME: &str = "kafka://";
-/// The port of a broker that is named without one.
-const PORT: u16 = 9092;
-/// The longest name that Kafka gives a topic.
-const LONGEST: usize = 249;
 /// What may stand behind the question mark.
 const KEYS: [&str; 3] = ["since", "until", "partition"];
 /// What to write instead.
@@ -139,39 +135,15 @@ impl Address {
 
 /// A broker with its port.
 fn server(text: &str) -> Result<String> {
-    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) => {
-            ensure!(host.parse::<Ipv6Addr>().is_ok(), "`[{host}]` is no IPv6 address: {FORM}");
-            ensure!(rest.is_empty() || rest.starts_with(':'), "`{text}` is no broker: {FORM}");
-            (format!("[{}]", host.to_ascii_lowercase()), rest.strip_prefix(':'))
-        }
-        None => {
-            let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-            let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-            ensure!(!host.is_empty() && host.bytes().all(fits), "`{text}` is no broker: {FORM}");
-            (host.to_ascii_lowercase(), port)
-        }
-    };
-    let port = match port {
-        None => PORT,
-        Some(port) => {
-            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-            let number = port.parse().ok().filter(|number| digits && *number != 0);
-            number.with_context(|| format!("`{text}`: `{port}` is no port: {FORM}"))?
-        }
-    };
-    Ok(format!("{host}:{port}"))
+    place::broker(text).map_err(|why| anyhow!("{why}: {FORM}"))
 }
 
 fn topic_name(text: &str) -> Result<String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     ensure!(!text.is_empty(), "the topic is missing: {FORM}");
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    ensure!(
-        text.bytes().all(fits) && text.len() <= LONGEST && text != "." && text != "..",
-        "`{text}` is no name of a topic, which has letters, digits, `.`, `_` and `-`: an address names one topic; several \
-         addresses may stand beside each other"
-    );
+    place::topic(text).map_err(|why| {
+        anyhow!("{why}: an address names one topic; several addresses may stand beside each other")
+    })?;
     Ok(text.to_owned())
 }
 

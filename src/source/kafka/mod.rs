@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 use super::outlet::{Outlet, Stop, Stopped};
 use super::{Content, Delivery, Engines, Message, Messages, Notice, Room, Sender, What};
 use crate::kafka::options::Options;
-use crate::kafka::{Cluster, Sasl, Tls, refusal, try_consumer};
+use crate::kafka::{Cluster, Sasl, Tls, place, refusal, try_consumer};
 use crate::server::Readiness;
 use crate::telemetry::Telemetry;
 use crate::units::Text;
@@ -69,6 +69,8 @@ const SHORT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(1);
 /// So often it is looked which messages are damaged before the others of the input are read on.
 const TRIES: u32 = 6;
+/// So often, in milliseconds, librdkafka tells how the group, the brokers and the lag are. Tests do not wait that long.
+const STATISTICS: &str = if cfg!(test) { "100" } else { "5000" };
 /// The pause before another try to join after the broker said that it is no use to go on.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -80,6 +82,7 @@ pub(crate) struct Config {
     #[serde(default = "name")]
     pub(crate) name: String,
     /// Brokers to begin with: `host:port`, several with commas between.
+    #[serde(deserialize_with = "place::servers")]
     pub(crate) bootstrap_servers: Text,
     /// Topics, or patterns over their names: POSIX extended regular expressions that begin with `^`.
     pub(crate) topics: Vec<Text>,
@@ -210,10 +213,29 @@ impl Config {
         let client = self.client().with_context(of)?;
         self.since_millis().with_context(of)?;
         ensure!(!self.topics.is_empty(), "{} names no topic: write `topics: [k8s-audit]`", of());
-        for topic in self.names().filter(|topic| topic.starts_with('^')) {
-            pattern::check(topic).with_context(|| format!("{}: topics", of()))?;
+        for topic in self.names() {
+            pattern::check_topic(topic).with_context(|| format!("{}: topics", of()))?;
         }
+        ensure!(!self.group_id.0.trim().is_empty(), "{}: group_id is empty: write `group_id: lapwing`", of());
+        self.check_heartbeat().with_context(of)?;
         try_consumer(&client, &self.names().collect::<Vec<_>>()).with_context(of)
+    }
+
+    /// A member that says too seldom that it lives loses its partitions, again and again.
+    fn check_heartbeat(&self) -> Result<()> {
+        let interval = self.librdkafka_options.get("heartbeat.interval.ms");
+        // What is no number, librdkafka refuses.
+        let interval: Option<u64> = interval.and_then(|interval| interval.trim().parse().ok());
+        let Some(interval) = interval.filter(|interval| *interval >= self.session_timeout_ms.div_ceil(2))
+        else {
+            return Ok(());
+        };
+        bail!(
+            "librdkafka_options.heartbeat.interval.ms: {interval} is too long for session_timeout_ms, which is {}: one heartbeat \
+             that is late would cost the member its partitions; write at most a third, {}, or leave it out",
+            self.session_timeout_ms,
+            self.session_timeout_ms / 3
+        )
     }
 
     /// Its topics and patterns.
@@ -246,7 +268,7 @@ impl Config {
                 ("heartbeat.interval.ms", &(self.session_timeout_ms / 3).clamp(1, 3_000).to_string()),
                 ("partition.assignment.strategy", "cooperative-sticky"),
                 ("max.poll.interval.ms", "300000"),
-                ("statistics.interval.ms", "5000"),
+                ("statistics.interval.ms", STATISTICS),
             ],
         )
     }
@@ -272,6 +294,11 @@ impl Config {
             tls: self.tls.clone(),
             options: self.librdkafka_options.clone(),
         };
+        ensure!(
+            !self.librdkafka_options.has("statistics.interval.ms"),
+            "librdkafka_options.statistics.interval.ms: Lapwing sets this itself, /readyz and the lag are made of these \
+             statistics: leave it out"
+        );
         let mut client = cluster.client(&ours)?;
         let all = [
             ("isolation.level", "read_committed"),

@@ -7,8 +7,10 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use regex::Regex;
+
+use crate::kafka::place;
 
 /// The topics of an input.
 #[derive(Debug)]
@@ -42,11 +44,27 @@ impl Topics {
     }
 }
 
-/// Says what is wrong with a pattern.
+/// What only patterns have.
+const SIGNS: [char; 13] = ['*', '+', '?', '[', ']', '(', ')', '{', '}', '|', '\\', '$', '^'];
+
+/// Says what is wrong with one of the `topics`: a pattern begins with `^`, and all else is a name.
 ///
 /// # Errors
-/// It is malformed, or means something else than what is written: what to write instead.
-pub(super) fn check(pattern: &str) -> Result<()> {
+/// What, and what to write instead.
+pub(super) fn check_topic(text: &str) -> Result<()> {
+    if text.starts_with('^') {
+        return check(text);
+    }
+    ensure!(!text.is_empty(), "one is empty: write `topics: [k8s-audit]`");
+    let named = place::topic(text);
+    if text.contains(SIGNS) {
+        return named.map_err(|why| anyhow!("{why}: if it is a pattern, write `^{text}`"));
+    }
+    named
+}
+
+/// Says what is wrong with a pattern: it is malformed, or means something else than what is written.
+fn check(pattern: &str) -> Result<()> {
     Regex::new(pattern).with_context(|| format!("`{pattern}`"))?;
     posix(pattern).with_context(|| {
         format!(
@@ -141,7 +159,7 @@ mod tests {
             "^[^_][[:alpha:]]*[[:digit:]_]?$",
             "^a\\+?\\\\?$",
         ] {
-            check(pattern).unwrap();
+            check_topic(pattern).unwrap();
         }
     }
 
@@ -168,8 +186,23 @@ mod tests {
             ("^[a-z--x]", "`-` in brackets"),
             ("^[]a]", "`]` in brackets"),
         ] {
-            let error = format!("{:#}", check(pattern).unwrap_err());
+            let error = format!("{:#}", check_topic(pattern).unwrap_err());
             assert!(error.contains(expected), "{pattern}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_a_name() {
+        check_topic("k8s-audit.v1_x").unwrap();
+        for (topic, expected) in [
+            ("", "one is empty: write `topics: [k8s-audit]`"),
+            (
+                "k8s-.*",
+                "`k8s-.*` is no name of a topic, which has letters, digits, `.`, `_` and `-`: if it is a pattern, write `^k8s-.*`",
+            ),
+            ("k8s audit", "`k8s audit` is no name of a topic, which has letters, digits, `.`, `_` and `-`"),
+        ] {
+            assert_eq!(check_topic(topic).unwrap_err().to_string(), expected);
         }
     }
 }

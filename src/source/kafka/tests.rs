@@ -64,7 +64,15 @@ fn mistakes_are_told() {
         assert!(error.contains(expected), "{error}");
     };
     check("{bootstrap_servers: 'a:1', topics: []}", "input `kafka` names no topic");
-    check("{bootstrap_servers: '', topics: [t]}", "bootstrap_servers is empty");
+    check("{bootstrap_servers: '', topics: [t]}", "bootstrap_servers: no broker is named");
+    check("{bootstrap_servers: 'u:hunt,er@a:1', topics: [t]}", "bootstrap_servers: `@` has no place there");
+    check("{bootstrap_servers: '${LAPWING_NO_SUCH:-a:99999}', topics: [t]}", "`99999` is no port");
+    check("{bootstrap_servers: 'a:1', topics: ['']}", "input `kafka`: topics: one is empty: write");
+    check("{bootstrap_servers: 'a:1', topics: [t, 'k8s-.*']}", "if it is a pattern, write `^k8s-.*`");
+    check(
+        "{bootstrap_servers: 'a:1', topics: [t], group_id: ''}",
+        "input `kafka`: group_id is empty: write `group_id: lapwing`",
+    );
     check("{bootstrap_servers: 'a:1', topics: ['^(']}", "input `kafka`: topics: `^(`");
     check("{bootstrap_servers: 'a:1', topics: [t], since: yesterday}", "since: `yesterday` is no time");
     check("{bootstrap_servers: 'a:1', topics: [t], from: middle}", "unknown variant `middle`");
@@ -81,6 +89,34 @@ fn mistakes_are_told() {
     check(
         "{bootstrap_servers: 'a:1', topics: [t, u, t]}",
         "refuses the topics t, u, t: is one empty, named twice,",
+    );
+}
+
+#[test]
+fn what_a_member_needs_to_be_one_is_not_passed_through() {
+    let check = |setting: &str, expected: &str| {
+        let yaml = format!("{{bootstrap_servers: 'a:1', topics: [t], {setting}}}");
+        let said = config(&yaml).err().map_or_else(String::new, |error| format!("{error:#}"));
+        assert!(said.is_empty() == expected.is_empty() && said.contains(expected), "{setting}: {said}");
+    };
+    check(
+        "librdkafka_options: {statistics.interval.ms: 0}",
+        "/readyz and the lag are made of these statistics",
+    );
+    check(
+        "session_timeout_ms: 9000, librdkafka_options: {heartbeat.interval.ms: 4500}",
+        "input `kafka`: librdkafka_options.heartbeat.interval.ms: 4500 is too long for session_timeout_ms, which is 9000: one \
+         heartbeat that is late would cost the member its partitions; write at most a third, 3000, or leave it out",
+    );
+    check("session_timeout_ms: 9000, librdkafka_options: {heartbeat.interval.ms: 4499}", "");
+    check("session_timeout_ms: 9001, librdkafka_options: {heartbeat.interval.ms: 4500}", "");
+    check(
+        "librdkafka_options: {heartbeat.interval.ms: often}",
+        "librdkafka refuses the option heartbeat.interval.ms",
+    );
+    check(
+        "session_timeout_ms: 4294977296",
+        "librdkafka refuses the option session.timeout.ms: 4294977296 is outside of 1..3600000",
     );
 }
 
@@ -255,8 +291,7 @@ fn an_input_is_ready_while_its_group_has_it_and_a_broker_is_reached() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 2, 1).unwrap();
     let config = config(&format!(
-        "{{bootstrap_servers: '{}', topics: [t], name: in, session_timeout_ms: 60000, \
-         librdkafka_options: {{statistics.interval.ms: 100}}}}",
+        "{{bootstrap_servers: '{}', topics: [t], name: in, session_timeout_ms: 60000}}",
         cluster.bootstrap_servers()
     ))
     .unwrap();

@@ -202,7 +202,7 @@ fn a_member_without_partitions_is_ready_once_it_is_one() {
     let mut rig = Rig::new(None);
     let servers = rig.cluster.bootstrap_servers();
     rig.config = config(&format!(
-        "{{bootstrap_servers: '{servers}', topics: [t], librdkafka_options: {{statistics.interval.ms: 100}}}}"
+        "{{bootstrap_servers: '{servers}', topics: [t]}}"
     ))
     .unwrap();
     let join = || {
