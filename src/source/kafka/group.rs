@@ -25,6 +25,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataTopic;
 
+use super::history::Search;
 use super::{Config, From, Purpose, assign_anew, stream, wait_for_stops};
 use crate::kafka::{self, Sasl};
 use crate::server::Readiness;
@@ -589,29 +590,34 @@ impl Group {
     }
 
     /// Looks which partitions stand at damaged messages. These are a gap, and their partitions go on behind them once they are
-    /// given to the consumer anew ([`Group::reset`]). False if none does.
+    /// given to the consumer anew ([`Group::reset`]). Returns how many there are, and those of which it cannot be found out: topic,
+    /// number, offset, and why.
     pub(super) fn pass_over(
         &self,
         consumer: &BaseConsumer<Group>,
-        damaged: impl Fn(&str, i32, Range<i64>) -> Option<(i64, String)>,
-    ) -> bool {
+        damaged: impl Fn(&str, i32, Range<i64>) -> Search,
+    ) -> (usize, Vec<(String, i32, i64, String)>) {
         let until = Instant::now() + ALL;
-        let mut any = false;
+        let (mut found, mut unknown) = (0, Vec::new());
         for (topic, number, _, at) in self.standing(consumer) {
             let high = consumer.fetch_watermarks(&topic, number, left(until)).map_or(at, |(_, high)| high);
-            let found = (0 <= at && at < high && Instant::now() < until)
-                .then(|| damaged(&topic, number, at..high))
-                .flatten();
-            if let Some((end, reason)) = found {
-                any = true;
-                self.passed_over(&stream(&topic, number), at..end, &reason);
+            if !(0 <= at && at < high && Instant::now() < until) {
+                continue;
+            }
+            match damaged(&topic, number, at..high) {
+                Search::Sound => {}
+                Search::Damaged(end, reason) => {
+                    found += 1;
+                    self.passed_over(&stream(&topic, number), at..end, &reason);
+                }
+                Search::Unknown(reason) => unknown.push((topic, number, at, reason)),
             }
         }
-        any
+        (found, unknown)
     }
 
     /// A partition goes on behind messages that are damaged.
-    fn passed_over(&self, name: &str, offsets: Range<i64>, reason: &str) {
+    pub(super) fn passed_over(&self, name: &str, offsets: Range<i64>, reason: &str) {
         let Range { start, end } = offsets;
         let mut state = self.state();
         let Some(partition) = state.partitions.get_mut(name) else { return };

@@ -61,6 +61,8 @@ const WIDE: u32 = 8 << 20;
 /// So often the broker gives nothing until it is believed, and what is said then.
 const EMPTY: u32 = 20;
 const NOTHING: &str = "the broker has them, and gives nothing of them";
+/// What is said of batches whose offset is wrong.
+const ASTRAY: &str = "the offset of a batch is damaged";
 /// So many places are tried one batch after the other; then the search takes longer and longer steps.
 const PLACES: u32 = 1_000;
 
@@ -212,20 +214,26 @@ fn client(config: &Config) -> Result<ClientConfig> {
     config.reader(ours.into(), &[("fetch.wait.max.ms", "10"), ("statistics.interval.ms", "0")])
 }
 
-/// Where the messages end that are damaged from the beginning of a range of offsets on, and what is wrong. None if the first
-/// is sound, or cannot be had.
-///
-/// # Errors
-/// The configuration cannot be used.
-pub(super) fn damaged(
-    config: &Config,
-    topic: &str,
-    number: i32,
-    range: Range<i64>,
-) -> Result<Option<(i64, String)>> {
+/// What stands at the beginning of a range of offsets.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// A message that is sound, or none.
+    Sound,
+    /// Messages that are damaged, to before this offset, and what is wrong.
+    Damaged(i64, String),
+    /// Why that cannot be found out.
+    Unknown(String),
+}
+
+/// Looks whether messages are damaged from the beginning of a range of offsets on, and to where. It takes [`REACH`] at most.
+pub(super) fn damaged(config: &Config, topic: &str, number: i32, range: Range<i64>) -> Search {
+    let client = match client(config) {
+        Ok(client) => client,
+        Err(error) => return Search::Unknown(format!("{error:#}")),
+    };
     let topic = Topic {
         name: topic.into(),
-        client: client(config)?,
+        client,
         sasl: config.sasl.clone(),
         cluster: None,
         patience: SHORT,
@@ -237,10 +245,21 @@ pub(super) fn damaged(
     let until = Instant::now() + REACH;
     loop {
         reader.read(1);
+        if let Some((end, reason)) = reader.over {
+            return Search::Damaged(end, reason);
+        }
+        let told = reader.take_told();
+        if let Some(reason) = told.refused {
+            return Search::Unknown(reason);
+        }
         // A search for the end passes some, too.
-        let sound = reader.skip.is_none() && reader.take_told().passed > 0;
-        if reader.over.is_some() || sound || reader.ended || Instant::now() >= until {
-            return Ok(reader.over);
+        if reader.skip.is_none() && told.passed > 0 || reader.ended {
+            return Search::Sound;
+        }
+        if Instant::now() >= until {
+            let seconds = REACH.as_secs();
+            let what = reader.skip.map_or("nothing has come", |_| "the end of what is damaged is not found");
+            return Search::Unknown(format!("{what} after {seconds} seconds"));
         }
     }
 }
@@ -478,6 +497,10 @@ pub(crate) struct Reader {
     skip: Option<Skip>,
     /// The consumer is a searcher.
     wide: bool,
+    /// The offset that came last from the place where the consumer was put.
+    last: Option<i64>,
+    /// It is one that the partition does not have.
+    astray: bool,
     /// Where those ended that were found last, and what was wrong with them.
     over: Option<(i64, String)>,
     consumer: Option<Consumer>,
@@ -523,6 +546,8 @@ impl Reader {
             passed: partition.range.start,
             skip: None,
             wide: false,
+            last: None,
+            astray: false,
             over: None,
             consumer: None,
             waited: Duration::ZERO,
@@ -540,14 +565,13 @@ impl Reader {
             match self.consumer.take().map_or_else(|| self.begin(), Ok) {
                 Ok(consumer) => match self.gather(&consumer, most, &mut gathered) {
                     Then::More => self.consumer = Some(consumer),
-                    Then::Other => {}
                     Then::Done => {
                         if !self.wide {
                             self.partition.topic.give_back(consumer);
                         }
                         self.done();
                     }
-                    Then::GivenUp => {}
+                    Then::Other | Then::GivenUp => {}
                 },
                 Err(error) => _ = self.give_up(&format!("{error:#}")),
             }
@@ -573,7 +597,8 @@ impl Reader {
     }
 
     /// A consumer at the partition's next message.
-    fn begin(&self) -> Result<Consumer> {
+    fn begin(&mut self) -> Result<Consumer> {
+        (self.last, self.astray) = (None, false);
         let topic = &self.partition.topic;
         let consumer = if self.wide { topic.searcher() } else { topic.consumer() }?;
         self.assign(&consumer).context("the partition cannot be assigned")?;
@@ -599,7 +624,7 @@ impl Reader {
                 Some(Ok(message)) if !self.is_ours(&message) => {}
                 Some(Ok(message)) => {
                     self.hear(consumer);
-                    if self.take(&message, gathered) {
+                    if self.take(consumer, &message, gathered) {
                         return Then::Done;
                     }
                 }
@@ -635,6 +660,10 @@ impl Reader {
         let asked = Instant::now();
         match consumer.poll(if self.wide { MORE } else { WAIT }) {
             Some(Ok(message)) if !self.is_ours(&message) => Then::More,
+            Some(Ok(message)) if self.is_astray(consumer, message.offset()) => {
+                (self.last, self.astray) = (Some(message.offset()), true);
+                Then::More
+            }
             Some(Ok(message)) => {
                 self.hear(consumer);
                 self.seen(consumer, Some(message.offset()))
@@ -662,19 +691,45 @@ impl Reader {
     }
 
     fn is_ours(&self, message: &BorrowedMessage<'_>) -> bool {
-        message.partition() == self.partition.number && message.offset() >= self.next
+        // Once one has come from where the consumer was put, all are from there.
+        message.partition() == self.partition.number && (message.offset() >= self.next || self.last.is_some())
+    }
+
+    /// True if the partition has no such offset, though a batch says that it is there.
+    fn is_astray(&self, consumer: &Consumer, offset: i64) -> bool {
+        if offset < self.partition.range.end || offset == self.next {
+            return false;
+        }
+        let follows = self.astray && self.last == Some(offset - 1);
+        follows || self.ends(consumer).is_ok_and(|(_, high)| high <= offset)
     }
 
     /// Takes a message. True if no other is wanted.
-    fn take(&mut self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> bool {
+    ///
+    /// Checksums do not cover the offset of a batch. Where it is wrong, offsets go back, or beyond the end; the messages are judged
+    /// all the same.
+    fn take(&mut self, consumer: &Consumer, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> bool {
         let (offset, end) = (message.offset(), self.partition.range.end);
-        if offset >= end {
+        let was = self.astray;
+        self.astray = self.is_astray(consumer, offset);
+        let last = self.last.replace(offset).filter(|last| *last >= offset);
+        if self.astray && !was {
+            let reason =
+                format!("messages say that they are at {offset} and beyond, where none are: {ASTRAY}");
+            self.told.damage.push((self.next as u64, reason));
+        } else if let Some(last) = last.filter(|_| !was) {
+            let reason = format!("this offset comes behind {last}: {ASTRAY}");
+            self.told.damage.push((offset as u64, reason));
+        }
+        if offset >= end && !self.astray {
             self.next = end;
-        } else {
-            match payload(message) {
-                Some(payload) => _ = gathered.take(offset as u64, payload, false),
-                None => self.told.empty += 1,
-            }
+            return true;
+        }
+        match payload(message) {
+            Some(payload) => _ = gathered.take(offset as u64, payload, false),
+            None => self.told.empty += 1,
+        }
+        if !self.astray {
             self.next = offset + 1;
         }
         self.next >= end
@@ -737,6 +792,17 @@ impl Reader {
                 }
             }
             Ok((low, high)) if high < end => return self.shorter(low, high),
+            // It was led beyond the end.
+            Ok(_) if self.astray => {
+                let skip = self.skip.get_or_insert_with(|| Skip::new(self.next, ASTRAY.to_owned()));
+                skip.vague = true;
+                if self.wide {
+                    skip.heard = vec![ASTRAY.to_owned()];
+                    return self.seen(consumer, None);
+                }
+                self.wide = true;
+                return Then::Other;
+            }
             Ok(_) => {}
             Err(_) => self.waited += SHORT,
         }
@@ -784,6 +850,7 @@ impl Reader {
     fn go_on(&mut self, consumer: &Consumer) -> Then {
         match self.assign(consumer) {
             Ok(()) => {
+                (self.last, self.astray) = (None, false);
                 *consumer.context().quiet() = Quiet::default();
                 self.patient(consumer)
             }
@@ -817,6 +884,13 @@ impl Reader {
             return Then::More;
         }
         topic.silent.store(true, Ordering::Relaxed);
+        if let Some(skip) = &self.skip {
+            let reason = format!("it is damaged, and where that ends is not found: {}", skip.reason);
+            return self.give_up(&reason);
+        }
+        if trouble.is_none() && self.ends(consumer).is_ok_and(|(_, high)| high > self.next) {
+            return self.give_up("the brokers answer, and give nothing of it: look at what they log of it");
+        }
         let code = trouble.as_ref().map_or(Code::OperationTimedOut, |trouble| trouble.code);
         let silence =
             format!("read the partition again once they do, with `partition={}`", self.partition.number);
