@@ -330,9 +330,10 @@ fn transactions_count_when_they_are_committed() {
 fn damaged_batches_are_told_exactly() {
     let house = House::new("kafka-history-batches");
     let Some(cluster) = Cluster::alone(house.seed) else { return };
-    let (topic, other) = (cluster.topic("kafka-history-batches"), cluster.topic("kafka-history-stray"));
+    let names = ["kafka-history-batches", "kafka-history-stray", "kafka-history-long"];
+    let [topic, other, long] = names.map(|name| cluster.topic(name));
     let events = Events::new(house.seed, 200).take(60);
-    for topic in [&topic, &other] {
+    for topic in [&topic, &other, &long] {
         for partition in 0..PARTITIONS {
             cluster.feed_batches(topic, partition, 10, &events);
         }
@@ -359,19 +360,29 @@ fn damaged_batches_are_told_exactly() {
     let (_, summary) = outcome(&replay(&cluster, &topic, "?partition=1", &["--strict"]), 5);
     assert_eq!(summary["records"].as_u64(), Some(30));
 
-    cluster.spoil(&other, &[(0, &[2], STRAY), (1, &[2], LONG), (2, &[1, 2, 5], STRAY)]);
+    cluster.spoil(&other, &[(0, &[2], STRAY), (1, &[1, 2], STRAY), (2, &[2, 5], STRAY)]);
     let began = Instant::now();
     let (_, summary) = outcome(&replay(&cluster, &other, "", &["--strict"]), 5);
     assert!(began.elapsed() < PATIENCE / 2, "it takes {:?}", began.elapsed());
-    assert_eq!(summary["records"].as_u64(), Some(60 + 20 + 60), "{summary}");
+    assert_eq!(summary["records"].as_u64(), Some(180), "all are judged: {summary}");
     let told = damage(&summary);
     let tells = |partition: &str, begins: &str| {
         let found = told.iter().any(|(input, why)| input.ends_with(partition) && why.starts_with(begins));
         assert!(found, "{begins}: {told:?}");
     };
     tells("/0", "at offset 20: messages say that they are at 84 and beyond, where none are");
-    tells("/1", "at offset 20: messages to 59 are damaged");
-    tells("/2", "at offset 10: messages say that they are at 74 and beyond, where none are");
+    tells("/1", "at offset 10: messages say that they are at 74 and beyond, where none are");
+    // The broker takes the end from the last batch.
+    tells("/2", "at offset 30: this offset comes behind 93");
+
+    // The broker gives nothing that it does not find by its index.
+    cluster.spoil(&long, &[(0, &[2], LONG)]);
+    let (_, summary) = outcome(&replay(&cluster, &long, "?partition=0", &["--strict"]), 5);
+    let told = &damage(&summary)[0].1;
+    let last = told.strip_prefix("at offset 20: messages to ").and_then(|rest| rest.split(' ').next());
+    let last: u64 = last.unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+    assert!((29..60).contains(&last), "{told}");
+    assert_eq!(summary["records"].as_u64(), Some(60 - (last - 19)), "{summary}");
 }
 
 /// Which input is damaged, and how.

@@ -444,7 +444,7 @@ impl Topic {
     /// One that is given more at once, and tells of what is passed over in silence.
     fn searcher(&self) -> Result<Consumer> {
         let mut client = self.client.clone();
-        client.set("debug", "fetch").set("fetch.error.backoff.ms", "1").set_log_level(RDKafkaLogLevel::Debug);
+        client.set("debug", "msg").set("fetch.error.backoff.ms", "1").set_log_level(RDKafkaLogLevel::Debug);
         // Answers are no larger than the user allows.
         if client.get("receive.message.max.bytes").is_none() {
             let wide = WIDE.to_string();
