@@ -37,6 +37,20 @@ enum Hold {
     Alone { _guard: RwLockWriteGuard<'static, ()>, directory: String },
 }
 
+/// What is done to a batch on a broker's disk.
+pub(crate) type Spoil = fn(&mut [u8]);
+
+/// A bit of the last message flips.
+pub(crate) const FLIP: Spoil = |batch| batch[batch.len() - 9] ^= 1;
+/// It has a format that nobody knows.
+pub(crate) const FORMAT: Spoil = |batch| batch[16] = 7;
+/// It is zeros, but for offset and length.
+pub(crate) const ZERO: Spoil = |batch| batch[12..].fill(0);
+/// It says that it is 64 further on, or further back.
+pub(crate) const STRAY: Spoil = |batch| batch[7] ^= 64;
+/// It says that it is longer than the whole log.
+pub(crate) const LONG: Spoil = |batch| batch[8] = 0x3f;
+
 /// A cluster.
 pub(crate) struct Cluster {
     /// Its brokers, as clients name them.
@@ -115,6 +129,45 @@ impl Cluster {
         bytes[middle + at] ^= 1;
         std::fs::write(&log, bytes).unwrap();
         self.brokers("start", &[]);
+    }
+
+    /// Changes batches of partitions, by their numbers, in what a broker has on its disk, while the brokers, held alone, are down.
+    pub(crate) fn spoil(&self, topic: &str, what: &[(i32, &[usize], Spoil)]) {
+        let Hold::Alone { directory, .. } = &self.hold else { panic!("the brokers are others' too") };
+        self.brokers("stop", &["--keep"]);
+        for (partition, batches, spoil) in what {
+            let log = format!("{directory}/broker-1/data/{topic}-{partition}/00000000000000000000.log");
+            let mut bytes = std::fs::read(&log).unwrap();
+            let (mut at, mut nth) = (0, 0);
+            // Of a batch, the offset is in the first eight bytes, and its length without these and itself in the next four.
+            while at + 12 <= bytes.len() {
+                let length = u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
+                let next = at + 12 + length;
+                if batches.contains(&nth) {
+                    spoil(&mut bytes[at..next]);
+                }
+                (at, nth) = (next, nth + 1);
+            }
+            std::fs::write(&log, bytes).unwrap();
+        }
+        self.brokers("start", &[]);
+    }
+
+    /// Sends events to a partition in batches of this size.
+    pub(crate) fn feed_batches(&self, topic: &str, partition: i32, size: usize, events: &[String]) {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.servers)
+            .set("linger.ms", "2000")
+            .set("batch.num.messages", size.to_string())
+            .create()
+            .unwrap();
+        for events in events.chunks(size) {
+            for event in events {
+                let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(partition);
+                producer.send(record.payload(event.trim_end())).map_err(|(error, _)| error).unwrap();
+            }
+            producer.flush(PATIENCE).unwrap();
+        }
     }
 
     /// Deletes a topic of real brokers, and makes it again.

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::client;
-use crate::cluster::{Cluster, PARTITIONS, remember};
+use crate::cluster::{Cluster, FLIP, FORMAT, PARTITIONS, ZERO, remember};
 use crate::events::Events;
 use crate::house::House;
 use crate::oracle::{self, Alerts};
@@ -234,6 +234,37 @@ fn messages_that_are_damaged_at_the_broker_are_passed_over() {
         judged + lost == 1_000
     });
     assert!((1..200).contains(&lost), "{lost} are lost, of some 20 in a batch");
+    what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(100));
+}
+
+/// What is sound between damaged batches is judged, whatever the damage, and what is told is what was not.
+#[test]
+fn damaged_batches_are_told_exactly() {
+    let mut house = House::new("kafka-batches");
+    let Some(mut cluster) = Cluster::alone(house.seed) else { return };
+    let topic = cluster.topic("kafka-batches");
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    house.has_gaps = true;
+    let mut events = Events::new(house.seed, 200);
+    let quiet = vec![String::from_utf8(QUIET.to_vec()).unwrap(); 60];
+    for partition in 0..PARTITIONS {
+        cluster.feed_batches(&topic, partition, 10, &quiet);
+    }
+    cluster.spoil(&topic, &[(0, &[0, 1, 3, 4], FLIP), (1, &[2], FORMAT), (2, &[2], ZERO)]);
+    let lapwing = house.start();
+    let numbers = || {
+        let judged = lapwing.metric("lapwing_input_records_total") as usize;
+        (judged, lapwing.metric("lapwing_kafka_gap_messages_total") as usize)
+    };
+    until("120 are judged, and 60 told as damaged", || numbers() == (120, 60));
+    for told in ["/0, at offset 0: messages to 19 ", "/0, at offset 30: messages to 49 "]
+        .into_iter()
+        .chain(["/1, at offset 20: messages to 29 ", "/2, at offset 20: messages to 29 "])
+    {
+        let told = format!("{topic}{told}are damaged and passed over");
+        until(&told, || house.receiver.taken().iter().any(|taken| taken.alert.to_string().contains(&told)));
+    }
     what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(100));
 }
 

@@ -17,7 +17,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::client;
-use crate::cluster::{ASK, Cluster, PARTITIONS, remember};
+use crate::cluster::{ASK, Cluster, FLIP, FORMAT, LONG, PARTITIONS, STRAY, ZERO, remember};
+use crate::events::Events;
 use crate::house::House;
 use crate::kafka::house;
 use crate::oracle::{self, Alerts};
@@ -322,6 +323,73 @@ fn transactions_count_when_they_are_committed() {
     let reason = summary["blind"]["damaged"]["list"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("at offset 72: 30 messages to 101 are not read: a transaction"), "{reason}");
     transactional.abort_transaction(ASK).unwrap();
+}
+
+/// Batches of ten that are damaged on the broker's disk: what else there is is read.
+#[test]
+fn damaged_batches_are_told_exactly() {
+    let house = House::new("kafka-history-batches");
+    let Some(cluster) = Cluster::alone(house.seed) else { return };
+    let names = ["kafka-history-batches", "kafka-history-stray", "kafka-history-long"];
+    let [topic, other, long] = names.map(|name| cluster.topic(name));
+    let events = Events::new(house.seed, 200).take(60);
+    for topic in [&topic, &other, &long] {
+        for partition in 0..PARTITIONS {
+            cluster.feed_batches(topic, partition, 10, &events);
+        }
+    }
+    cluster.spoil(&topic, &[(0, &[0, 1, 3, 4], FLIP), (1, &[2, 3, 5], FORMAT), (2, &[2], ZERO)]);
+    let began = Instant::now();
+    let (_, summary) = outcome(&replay(&cluster, &topic, "", &["--strict"]), 5);
+    assert!(began.elapsed() < PATIENCE / 2, "it takes {:?}", began.elapsed());
+    assert_eq!(summary["records"].as_u64(), Some(20 + 30 + 50), "{summary}");
+    let mut told = damage(&summary);
+    told.sort();
+    let expected = [
+        ("/0", "at offset 0: messages to 19 are damaged and passed over"),
+        ("/0", "at offset 30: messages to 49 are damaged and passed over"),
+        ("/1", "at offset 20: messages to 39 are damaged and passed over"),
+        ("/1", "at offset 50: messages to 59 are damaged and passed over"),
+        ("/2", "at offset 20: messages to 29 are damaged and passed over"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((input, reason), (partition, begins)) in told.iter().zip(expected) {
+        assert!(input.ends_with(partition) && reason.starts_with(begins), "{input}: {reason}");
+    }
+    // Such a batch is found by who reads from its middle, too.
+    let (_, summary) = outcome(&replay(&cluster, &topic, "?partition=1", &["--strict"]), 5);
+    assert_eq!(summary["records"].as_u64(), Some(30));
+
+    cluster.spoil(&other, &[(0, &[2], STRAY), (1, &[1, 2], STRAY), (2, &[2, 5], STRAY)]);
+    let began = Instant::now();
+    let (_, summary) = outcome(&replay(&cluster, &other, "", &["--strict"]), 5);
+    assert!(began.elapsed() < PATIENCE / 2, "it takes {:?}", began.elapsed());
+    assert_eq!(summary["records"].as_u64(), Some(180), "all are judged: {summary}");
+    let told = damage(&summary);
+    let tells = |partition: &str, begins: &str| {
+        let found = told.iter().any(|(input, why)| input.ends_with(partition) && why.starts_with(begins));
+        assert!(found, "{begins}: {told:?}");
+    };
+    tells("/0", "at offset 20: messages say that they are at 84 and beyond, where none are");
+    tells("/1", "at offset 10: messages say that they are at 74 and beyond, where none are");
+    // The broker takes the end from the last batch.
+    tells("/2", "at offset 30: this offset comes behind 93");
+
+    // The broker gives nothing that it does not find by its index.
+    cluster.spoil(&long, &[(0, &[2], LONG)]);
+    let (_, summary) = outcome(&replay(&cluster, &long, "?partition=0", &["--strict"]), 5);
+    let told = &damage(&summary)[0].1;
+    let last = told.strip_prefix("at offset 20: messages to ").and_then(|rest| rest.split(' ').next());
+    let last: u64 = last.unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+    assert!((29..60).contains(&last), "{told}");
+    assert_eq!(summary["records"].as_u64(), Some(60 - (last - 19)), "{summary}");
+}
+
+/// Which input is damaged, and how.
+fn damage(summary: &Value) -> Vec<(String, String)> {
+    let all = summary["blind"]["damaged"]["list"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    all.iter().map(|one| (text(&one["input"]), text(&one["reason"]))).collect()
 }
 
 #[test]

@@ -26,6 +26,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataTopic;
 
+use super::history::Search;
 use super::pattern::Topics;
 use super::{Config, From, Purpose, assign_anew, stream, wait_for_stops};
 use crate::kafka::{self, Sasl};
@@ -117,6 +118,16 @@ struct State {
     /// Partitions that were given since it was asked, in which there is something to be read. Those behind a gap with the
     /// position there, which is committed once the lane has what was told before.
     fresh: Vec<(Arc<str>, Option<i64>)>,
+}
+
+/// Whether a group reads a topic.
+enum Reads {
+    /// It has no position in any partition.
+    Nothing,
+    /// Since then, in milliseconds since 1970.
+    Since(i64),
+    /// Nobody has noted since when.
+    ForLong,
 }
 
 /// Where a message stands.
@@ -538,10 +549,10 @@ impl Group {
         }
     }
 
-    /// Since when the group reads a topic of which it has no position in one partition, if it reads it. `Some(None)`: for long.
-    fn since(&self, consumer: &BaseConsumer<Group>, topic: &str, until: Instant) -> Option<Option<i64>> {
+    /// Whether the group reads a topic of which it has no position in one partition. `None`: the broker does not say.
+    fn reads(&self, consumer: &BaseConsumer<Group>, topic: &str, until: Instant) -> Option<Reads> {
         if let Some(since) = self.state().since.get(topic) {
-            return Some(Some(*since));
+            return Some(Reads::Since(*since));
         }
         // A pattern's topics are read since the first of them was.
         let pattern = self.topics.is_by_pattern(topic);
@@ -561,11 +572,12 @@ impl Group {
             .into_iter()
             .filter(|one| matches!(one.offset(), Offset::Offset(_)))
             .collect();
-        if read.is_empty() {
-            return None;
-        }
         let state = self.state();
-        Some(read.iter().filter_map(|one| state.since.get(one.topic()).copied()).min())
+        Some(match read.iter().filter_map(|one| state.since.get(one.topic()).copied()).min() {
+            Some(since) => Reads::Since(since),
+            None if read.is_empty() => Reads::Nothing,
+            None => Reads::ForLong,
+        })
     }
 
     /// Where to go on: where the group was, or at the oldest message that is left, if that was deleted.
@@ -616,17 +628,16 @@ impl Group {
         let had = self.state().had.get(&*stream(topic, number)).copied();
         match (self.since, self.from, had) {
             (Some(since), ..) => at(since),
-            (None, From::Start, _) => Some(low),
             // It was begun, and that could not be committed.
             (None, From::End, Some(Some(begun))) => Some(begun.clamp(low, high.max(low))),
             // The group had a position, which is gone: the partition was made anew.
-            (None, From::End, Some(None)) => Some(low),
+            (None, From::Start, _) | (None, From::End, Some(None)) => Some(low),
             (None, From::End, None) if self.is_new(topic, number) => Some(low),
-            (None, From::End, None) => match self.since(consumer, topic, until) {
-                // Others of the topic are read: it was made since.
-                Some(Some(since)) => at(since.saturating_sub(APART)),
-                Some(None) => Some(low),
-                None => {
+            (None, From::End, None) => match self.reads(consumer, topic, until)? {
+                // Other partitions are read: this one was made since.
+                Reads::Since(since) => at(since.saturating_sub(APART)),
+                Reads::ForLong => Some(low),
+                Reads::Nothing => {
                     self.state().since.insert(topic.to_owned(), nanos_now() / 1_000_000);
                     Some(high)
                 }
@@ -691,29 +702,34 @@ impl Group {
     }
 
     /// Looks which partitions stand at damaged messages. These are a gap, and their partitions go on behind them once they are
-    /// given to the consumer anew ([`Group::reset`]). False if none does.
+    /// given to the consumer anew ([`Group::reset`]). Returns how many there are, and those of which it cannot be found out: topic,
+    /// number, offset, and why.
     pub(super) fn pass_over(
         &self,
         consumer: &BaseConsumer<Group>,
-        damaged: impl Fn(&str, i32, Range<i64>) -> Option<(i64, String)>,
-    ) -> bool {
+        damaged: impl Fn(&str, i32, Range<i64>) -> Search,
+    ) -> (usize, Vec<(String, i32, i64, String)>) {
         let until = Instant::now() + ALL;
-        let mut any = false;
+        let (mut found, mut unknown) = (0, Vec::new());
         for (topic, number, _, at) in self.standing(consumer) {
             let high = consumer.fetch_watermarks(&topic, number, left(until)).map_or(at, |(_, high)| high);
-            let found = (0 <= at && at < high && Instant::now() < until)
-                .then(|| damaged(&topic, number, at..high))
-                .flatten();
-            if let Some((end, reason)) = found {
-                any = true;
-                self.passed_over(&stream(&topic, number), at..end, &reason);
+            if !(0 <= at && at < high && Instant::now() < until) {
+                continue;
+            }
+            match damaged(&topic, number, at..high) {
+                Search::Sound => {}
+                Search::Damaged(end, reason) => {
+                    found += 1;
+                    self.passed_over(&stream(&topic, number), at..end, &reason);
+                }
+                Search::Unknown(reason) => unknown.push((topic, number, at, reason)),
             }
         }
-        any
+        (found, unknown)
     }
 
     /// A partition goes on behind messages that are damaged.
-    fn passed_over(&self, name: &str, offsets: Range<i64>, reason: &str) {
+    pub(super) fn passed_over(&self, name: &str, offsets: Range<i64>, reason: &str) {
         let Range { start, end } = offsets;
         let mut state = self.state();
         let Some(partition) = state.partitions.get_mut(name) else { return };

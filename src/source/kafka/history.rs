@@ -54,6 +54,17 @@ const HEAR: Duration = Duration::from_millis(5);
 const LEAST: Duration = Duration::from_millis(1);
 /// How many messages are gathered at once.
 const MOST: usize = 8 << 10;
+/// So silent a partition is listened to more closely.
+const LISTEN: Duration = Duration::from_secs(2);
+/// How many bytes of a partition are looked through at once for the end of what is damaged.
+const WIDE: u32 = 8 << 20;
+/// So often the broker gives nothing until it is believed, and what is said then.
+const EMPTY: u32 = 20;
+const NOTHING: &str = "the broker has them, and gives nothing of them";
+/// What is said of batches whose offset is wrong.
+const ASTRAY: &str = "the offset of a batch is damaged";
+/// So many places are tried one batch after the other; then the search takes longer and longer steps.
+const PLACES: u32 = 1_000;
 
 /// A topic whose history is wanted.
 pub(crate) struct Wanted {
@@ -104,6 +115,20 @@ struct Ear {
     topic: Arc<str>,
     sasl: Option<Sasl>,
     trouble: Mutex<Option<Trouble>>,
+    /// Why nothing comes. Of this librdkafka speaks in its log alone, where a searcher listens.
+    quiet: Mutex<Quiet>,
+    closely: bool,
+}
+
+/// Answers of which nothing comes to who reads.
+#[derive(Debug, Default)]
+struct Quiet {
+    /// How often one began with a batch whose format is unknown, and what was said of it.
+    unknown: u32,
+    said: String,
+    /// How often there was nothing in one, and where the partition ended by the last.
+    empty: u32,
+    end: i64,
 }
 
 /// What went wrong last.
@@ -189,20 +214,26 @@ fn client(config: &Config) -> Result<ClientConfig> {
     config.reader(ours.into(), &[("fetch.wait.max.ms", "10"), ("statistics.interval.ms", "0")])
 }
 
-/// Where the messages end that are damaged from the beginning of a range of offsets on, and what is wrong. None if the first
-/// is sound, or cannot be had.
-///
-/// # Errors
-/// The configuration cannot be used.
-pub(super) fn damaged(
-    config: &Config,
-    topic: &str,
-    number: i32,
-    range: Range<i64>,
-) -> Result<Option<(i64, String)>> {
+/// What stands at the beginning of a range of offsets.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// A message that is sound, or none.
+    Sound,
+    /// Messages that are damaged, to before this offset, and what is wrong.
+    Damaged(i64, String),
+    /// Why that cannot be found out.
+    Unknown(String),
+}
+
+/// Looks whether messages are damaged from the beginning of a range of offsets on, and to where. It takes [`REACH`] at most.
+pub(super) fn damaged(config: &Config, topic: &str, number: i32, range: Range<i64>) -> Search {
+    let client = match client(config) {
+        Ok(client) => client,
+        Err(error) => return Search::Unknown(format!("{error:#}")),
+    };
     let topic = Topic {
         name: topic.into(),
-        client: client(config)?,
+        client,
         sasl: config.sasl.clone(),
         cluster: None,
         patience: SHORT,
@@ -214,10 +245,21 @@ pub(super) fn damaged(
     let until = Instant::now() + REACH;
     loop {
         reader.read(1);
+        if let Some((end, reason)) = reader.over {
+            return Search::Damaged(end, reason);
+        }
+        let told = reader.take_told();
+        if let Some(reason) = told.refused {
+            return Search::Unknown(reason);
+        }
         // A search for the end passes some, too.
-        let sound = reader.skip.is_none() && reader.take_told().passed > 0;
-        if reader.over.is_some() || sound || reader.ended || Instant::now() >= until {
-            return Ok(reader.over);
+        if reader.skip.is_none() && told.passed > 0 || reader.ended {
+            return Search::Sound;
+        }
+        if Instant::now() >= until {
+            let seconds = REACH.as_secs();
+            let what = reader.skip.map_or("nothing has come", |_| "the end of what is damaged is not found");
+            return Search::Unknown(format!("{what} after {seconds} seconds"));
         }
     }
 }
@@ -377,7 +419,13 @@ impl Topic {
     }
 
     fn ear(&self) -> Ear {
-        Ear { topic: Arc::clone(&self.name), sasl: self.sasl.clone(), trouble: Mutex::default() }
+        Ear {
+            topic: Arc::clone(&self.name),
+            sasl: self.sasl.clone(),
+            trouble: Mutex::default(),
+            quiet: Mutex::default(),
+            closely: false,
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Consumer>> {
@@ -391,6 +439,18 @@ impl Topic {
             return Ok(consumer);
         }
         self.client.create_with_context(self.ear()).map_err(refusal)
+    }
+
+    /// One that is given more at once, and tells of what is passed over in silence.
+    fn searcher(&self) -> Result<Consumer> {
+        let mut client = self.client.clone();
+        client.set("debug", "msg").set("fetch.error.backoff.ms", "1").set_log_level(RDKafkaLogLevel::Debug);
+        // Answers are no larger than the user allows.
+        if client.get("receive.message.max.bytes").is_none() {
+            let wide = WIDE.to_string();
+            client.set("fetch.message.max.bytes", &wide).set("fetch.max.bytes", &wide);
+        }
+        client.create_with_context(Ear { closely: true, ..self.ear() }).map_err(refusal)
     }
 
     fn give_back(&self, consumer: Consumer) {
@@ -435,6 +495,12 @@ pub(crate) struct Reader {
     passed: i64,
     /// The end of damaged messages is being looked for.
     skip: Option<Skip>,
+    /// The consumer is a searcher.
+    wide: bool,
+    /// The offset that came last from the place where the consumer was put.
+    last: Option<i64>,
+    /// It is one that the partition does not have.
+    astray: bool,
     /// Where those ended that were found last, and what was wrong with them.
     over: Option<(i64, String)>,
     consumer: Option<Consumer>,
@@ -462,6 +528,8 @@ pub(crate) struct Told {
 enum Then {
     /// There is more.
     More,
+    /// There is more, with another consumer.
+    Other,
     /// All is read.
     Done,
     /// Nothing more comes.
@@ -477,6 +545,9 @@ impl Reader {
             next: partition.range.start,
             passed: partition.range.start,
             skip: None,
+            wide: false,
+            last: None,
+            astray: false,
             over: None,
             consumer: None,
             waited: Duration::ZERO,
@@ -495,10 +566,12 @@ impl Reader {
                 Ok(consumer) => match self.gather(&consumer, most, &mut gathered) {
                     Then::More => self.consumer = Some(consumer),
                     Then::Done => {
-                        self.partition.topic.give_back(consumer);
+                        if !self.wide {
+                            self.partition.topic.give_back(consumer);
+                        }
                         self.done();
                     }
-                    Then::GivenUp => {}
+                    Then::Other | Then::GivenUp => {}
                 },
                 Err(error) => _ = self.give_up(&format!("{error:#}")),
             }
@@ -524,8 +597,10 @@ impl Reader {
     }
 
     /// A consumer at the partition's next message.
-    fn begin(&self) -> Result<Consumer> {
-        let consumer = self.partition.topic.consumer()?;
+    fn begin(&mut self) -> Result<Consumer> {
+        (self.last, self.astray) = (None, false);
+        let topic = &self.partition.topic;
+        let consumer = if self.wide { topic.searcher() } else { topic.consumer() }?;
         self.assign(&consumer).context("the partition cannot be assigned")?;
         Ok(consumer)
     }
@@ -538,6 +613,9 @@ impl Reader {
     }
 
     fn gather(&mut self, consumer: &Consumer, most: usize, gathered: &mut Gathered) -> Then {
+        if self.skip.is_some() || self.wide {
+            return self.probe(consumer);
+        }
         let mut wait = WAIT;
         for _ in 0..MOST {
             let asked = Instant::now();
@@ -545,16 +623,8 @@ impl Reader {
                 // Of what this consumer was assigned before.
                 Some(Ok(message)) if !self.is_ours(&message) => {}
                 Some(Ok(message)) => {
-                    if !self.waited.is_zero() {
-                        self.waited = Duration::ZERO;
-                        self.partition.topic.silent.store(false, Ordering::Relaxed);
-                        consumer.context().forget();
-                    }
-                    if let Some(skip) = &mut self.skip {
-                        skip.good = Some(self.next);
-                        return self.search(consumer);
-                    }
-                    if self.take(&message, gathered) {
+                    self.hear(consumer);
+                    if self.take(consumer, &message, gathered) {
                         return Then::Done;
                     }
                 }
@@ -576,20 +646,90 @@ impl Reader {
         Then::More
     }
 
+    /// Something has come.
+    fn hear(&mut self, consumer: &Consumer) {
+        if !self.waited.is_zero() {
+            self.waited = Duration::ZERO;
+            self.partition.topic.silent.store(false, Ordering::Relaxed);
+            consumer.context().forget();
+        }
+    }
+
+    /// Waits for what comes from a place where a search looks.
+    fn probe(&mut self, consumer: &Consumer) -> Then {
+        let asked = Instant::now();
+        match consumer.poll(if self.wide { MORE } else { WAIT }) {
+            Some(Ok(message)) if !self.is_ours(&message) => Then::More,
+            Some(Ok(message)) if self.is_astray(consumer, message.offset()) => {
+                (self.last, self.astray) = (Some(message.offset()), true);
+                Then::More
+            }
+            Some(Ok(message)) => {
+                self.hear(consumer);
+                self.seen(consumer, Some(message.offset()))
+            }
+            Some(Err(KafkaError::PartitionEOF(number))) if number == self.partition.number => {
+                self.seen(consumer, Some(self.partition.range.end))
+            }
+            Some(Err(error)) => {
+                self.waited += asked.elapsed().max(LEAST);
+                self.failed(consumer, &error)
+            }
+            None => {
+                self.waited += asked.elapsed();
+                let Some(said) = consumer.context().quiet().answer(self.next) else {
+                    return self.patient(consumer);
+                };
+                let skip = self.skip.get_or_insert_with(|| Skip::new(self.next, said.clone()));
+                skip.vague |= said == NOTHING;
+                if skip.heard.is_empty() {
+                    skip.heard.push(said);
+                }
+                self.seen(consumer, None)
+            }
+        }
+    }
+
     fn is_ours(&self, message: &BorrowedMessage<'_>) -> bool {
-        message.partition() == self.partition.number && message.offset() >= self.next
+        // Once one has come from where the consumer was put, all are from there.
+        message.partition() == self.partition.number && (message.offset() >= self.next || self.last.is_some())
+    }
+
+    /// True if the partition has no such offset, though a batch says that it is there.
+    fn is_astray(&self, consumer: &Consumer, offset: i64) -> bool {
+        if offset < self.partition.range.end || offset == self.next {
+            return false;
+        }
+        let follows = self.astray && self.last == Some(offset - 1);
+        follows || self.ends(consumer).is_ok_and(|(_, high)| high <= offset)
     }
 
     /// Takes a message. True if no other is wanted.
-    fn take(&mut self, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> bool {
+    ///
+    /// Checksums do not cover the offset of a batch. Where it is wrong, offsets go back, or beyond the end; the messages are judged
+    /// all the same.
+    fn take(&mut self, consumer: &Consumer, message: &BorrowedMessage<'_>, gathered: &mut Gathered) -> bool {
         let (offset, end) = (message.offset(), self.partition.range.end);
-        if offset >= end {
+        let was = self.astray;
+        self.astray = self.is_astray(consumer, offset);
+        let last = self.last.replace(offset).filter(|last| *last >= offset);
+        if self.astray && !was {
+            let reason =
+                format!("messages say that they are at {offset} and beyond, where none are: {ASTRAY}");
+            self.told.damage.push((self.next as u64, reason));
+        } else if let Some(last) = last.filter(|_| !was) {
+            let reason = format!("this offset comes behind {last}: {ASTRAY}");
+            self.told.damage.push((offset as u64, reason));
+        }
+        if offset >= end && !self.astray {
             self.next = end;
-        } else {
-            match payload(message) {
-                Some(payload) => _ = gathered.take(offset as u64, payload, false),
-                None => self.told.empty += 1,
-            }
+            return true;
+        }
+        match payload(message) {
+            Some(payload) => _ = gathered.take(offset as u64, payload, false),
+            None => self.told.empty += 1,
+        }
+        if !self.astray {
             self.next = offset + 1;
         }
         self.next >= end
@@ -599,10 +739,6 @@ impl Reader {
     fn failed(&mut self, consumer: &Consumer, error: &KafkaError) -> Then {
         match error {
             KafkaError::PartitionEOF(number) if *number == self.partition.number => {
-                if let Some(skip) = &mut self.skip {
-                    skip.good = Some(self.next);
-                    return self.search(consumer);
-                }
                 // It ends at what is committed, and that is behind our end, unless it has lost messages.
                 if let Ok((low, high)) = self.ends(consumer)
                     && high < self.partition.range.end
@@ -615,8 +751,21 @@ impl Reader {
             KafkaError::MessageConsumption(Code::AutoOffsetReset) => self.reset(consumer),
             KafkaError::MessageConsumption(code) if is_damage(*code) => {
                 let reason = consumer.context().trouble().map_or_else(|| code.to_string(), |it| it.reason);
-                self.skip.get_or_insert_with(|| Skip::new(self.next, reason)).bad(self.next);
-                self.search(consumer)
+                let skip = self.skip.get_or_insert_with(|| Skip::new(self.next, reason.clone()));
+                // What follows comes by itself, from the same answer of the broker. If nothing does, the answer comes once more.
+                let again = skip.heard.contains(&reason);
+                if !again {
+                    let unknown = consumer.context().quiet().said.clone();
+                    let said = *code == Code::NotImplemented && !unknown.is_empty();
+                    skip.heard.push(if said { unknown } else { reason });
+                    // The broker's own word is about no batch.
+                    skip.vague |= *code == Code::InvalidMessage;
+                }
+                // Behind what it cannot read at all, librdkafka reads no answer any further.
+                if again || *code == Code::NotImplemented {
+                    return self.seen(consumer, None);
+                }
+                self.patient(consumer)
             }
             _ => self.patient(consumer),
         }
@@ -643,23 +792,45 @@ impl Reader {
                 }
             }
             Ok((low, high)) if high < end => return self.shorter(low, high),
+            // It was led beyond the end.
+            Ok(_) if self.astray => {
+                let skip = self.skip.get_or_insert_with(|| Skip::new(self.next, ASTRAY.to_owned()));
+                skip.vague = true;
+                if self.wide {
+                    skip.heard = vec![ASTRAY.to_owned()];
+                    return self.seen(consumer, None);
+                }
+                self.wide = true;
+                return Then::Other;
+            }
             Ok(_) => {}
             Err(_) => self.waited += SHORT,
         }
         self.go_on(consumer)
     }
 
-    /// Looks for the first message that is not damaged, or goes on there.
-    fn search(&mut self, consumer: &Consumer) -> Then {
-        let Some(skip) = &self.skip else { return Then::More };
+    /// Notes what came first from where we are, if anything that is sound did. Goes on there, or looks somewhere else.
+    fn seen(&mut self, consumer: &Consumer, first: Option<i64>) -> Then {
         self.waited = Duration::ZERO; // it is an answer
+        let Some(skip) = &mut self.skip else {
+            self.wide = false;
+            return Then::Other;
+        };
+        if first.is_some() || self.wide {
+            skip.saw(self.next, first);
+        }
+        skip.heard.clear();
         match skip.look(self.partition.range.end) {
             Look::At(offset) => self.next = offset,
             Look::Found(offset) => {
+                let roughly = if skip.is_rough() { " (perhaps not all of them)" } else { "" };
                 let Skip { from, reason, .. } = skip;
-                let damage = format!("messages to {} are damaged and passed over: {reason}", offset - 1);
-                self.over = Some((offset, damage.clone()));
-                self.told.damage.push((*from as u64, damage));
+                if offset > *from {
+                    let last = offset - 1;
+                    let damage = format!("messages to {last} are damaged{roughly} and passed over: {reason}");
+                    self.over = Some((offset, damage.clone()));
+                    self.told.damage.push((*from as u64, damage));
+                }
                 self.skip = None;
                 self.next = offset;
                 if offset >= self.partition.range.end {
@@ -667,13 +838,22 @@ impl Reader {
                 }
             }
         }
+        let wide = self.skip.is_some();
+        if wide != self.wide {
+            self.wide = wide;
+            return Then::Other;
+        }
         self.go_on(consumer)
     }
 
     /// Reads on at another place.
     fn go_on(&mut self, consumer: &Consumer) -> Then {
         match self.assign(consumer) {
-            Ok(()) => self.patient(consumer),
+            Ok(()) => {
+                (self.last, self.astray) = (None, false);
+                *consumer.context().quiet() = Quiet::default();
+                self.patient(consumer)
+            }
             Err(error) => self.give_up(&error.to_string()),
         }
     }
@@ -697,9 +877,20 @@ impl Reader {
         let no_use = trouble.as_ref().is_some_and(|trouble| is_final(trouble.code));
         let most = if no_use || topic.silent.load(Ordering::Relaxed) { SHORT } else { topic.patience };
         if self.waited < most.min(topic.patience) {
+            if self.waited >= LISTEN && !self.wide && trouble.is_none() {
+                self.wide = true;
+                return Then::Other;
+            }
             return Then::More;
         }
         topic.silent.store(true, Ordering::Relaxed);
+        if let Some(skip) = &self.skip {
+            let reason = format!("it is damaged, and where that ends is not found: {}", skip.reason);
+            return self.give_up(&reason);
+        }
+        if trouble.is_none() && self.ends(consumer).is_ok_and(|(_, high)| high > self.next) {
+            return self.give_up("the brokers answer, and give nothing of it: look at what they log of it");
+        }
         let code = trouble.as_ref().map_or(Code::OperationTimedOut, |trouble| trouble.code);
         let silence =
             format!("read the partition again once they do, with `partition={}`", self.partition.number);
@@ -737,19 +928,39 @@ impl Reader {
     }
 }
 
-/// A search for the end of messages that the broker has and that are damaged. They come in batches of unknown length, and
-/// whoever asks for a message of one is given all of it; librdkafka does not find its way over them by itself.
+/// A search for the end of messages that the broker has and that are damaged.
+///
+/// They come in batches of unknown length. Whoever asks for a message of one is given all of it and what follows, and told of
+/// each that is damaged; so the first that is sound is seen, unless what is damaged is more than one answer holds ([`WIDE`]), or
+/// such that librdkafka reads the answer no further. Then it goes answer by answer: an offset of which is said what was said in
+/// the last is in one of its batches. This is exact for [`PLACES`] places, and only behind those does it pass over what is sound.
 #[derive(Debug)]
 struct Skip {
     /// The first that is damaged, and how.
     from: i64,
     reason: String,
-    /// The last that is known to be.
+    /// The last that is known to be, and what is said of its batch and of those that follow it.
     bad: i64,
-    /// One behind them that is not.
-    good: Option<i64>,
+    said: Vec<String>,
+    /// One behind it that is in none of these.
+    over: Option<(i64, Batch)>,
     /// How far to go next.
     step: i64,
+    /// How many places have been tried.
+    tried: u32,
+    /// What is said tells no batch from another.
+    vague: bool,
+    /// What was said of batches where we are.
+    heard: Vec<String>,
+}
+
+/// What there is at an offset.
+#[derive(Debug, PartialEq, Eq)]
+enum Batch {
+    /// A message that is sound: this one is the first.
+    Sound(i64),
+    /// What is damaged, and what is said of it.
+    Damaged(Vec<String>),
 }
 
 /// What a search says.
@@ -763,22 +974,79 @@ enum Look {
 
 impl Skip {
     fn new(from: i64, reason: String) -> Skip {
-        Skip { from, reason, bad: from, good: None, step: 1 }
-    }
-
-    fn bad(&mut self, offset: i64) {
-        if offset > self.bad {
-            (self.bad, self.step) = (offset, self.step * 2);
+        let heard = Vec::new();
+        Skip {
+            from,
+            reason,
+            bad: from - 1,
+            said: Vec::new(),
+            over: None,
+            step: 1,
+            tried: 0,
+            vague: false,
+            heard,
         }
     }
 
-    /// Where to look: farther and farther, then in the middle, until the first is found.
+    /// So much is damaged that not each batch is tried.
+    fn is_rough(&self) -> bool {
+        self.tried > PLACES || self.vague
+    }
+
+    /// Notes what there is at an offset: what was heard, and the first message that is sound, if one came.
+    fn saw(&mut self, at: i64, first: Option<i64>) {
+        self.tried += 1;
+        let heard = std::mem::take(&mut self.heard);
+        let same = heard.first().is_some_and(|batch| self.said.contains(batch));
+        match first {
+            // What stands before it is damaged from here to there.
+            Some(first) if same => self.over = Some((self.bad + 1, Batch::Sound(first))),
+            Some(first) => self.over = Some((at, Batch::Sound(first))),
+            None if same || self.is_rough() => {
+                (self.bad, self.said, self.step) = (self.bad.max(at), heard, self.step.saturating_mul(2));
+            }
+            None => self.over = Some((at, Batch::Damaged(heard))),
+        }
+        if let Some((at, Batch::Damaged(said))) = &mut self.over {
+            if *at == self.bad + 1 {
+                (self.bad, self.said, self.step) = (*at, std::mem::take(said), 1);
+                self.over = None;
+            } else if *at <= self.bad || self.tried > PLACES || self.vague {
+                self.over = None;
+            }
+        }
+    }
+
+    /// Where to look: farther and farther, then in the middle, until the end of a batch is found.
     fn look(&self, end: i64) -> Look {
-        match self.good {
-            Some(good) if good <= self.bad + 1 => Look::Found(good),
-            Some(good) => Look::At(self.bad + (good - self.bad) / 2),
+        match self.over {
+            Some((at, Batch::Sound(first))) if at <= self.bad + 1 => Look::Found(first.min(end)),
+            Some((at, _)) => Look::At(self.bad + (at - self.bad) / 2),
             None if self.bad + 1 >= end => Look::Found(end),
-            None => Look::At((self.bad + self.step).min(end - 1)),
+            None => Look::At(self.bad.saturating_add(self.step).min(end - 1)),
+        }
+    }
+}
+
+impl Quiet {
+    /// Takes what librdkafka writes into its log: `MAGICBYTE` of a batch, `FETCH` of an answer.
+    fn hear(&mut self, facility: &str, message: &str) {
+        if facility == "MAGICBYTE" {
+            let said = message.rsplit_once("]: ").map_or(message, |(_, said)| said);
+            (self.unknown, self.said) = (self.unknown + 1, said.to_owned());
+        } else if message.contains("MessageSet size 0, error \"Success\"") {
+            let end = message.split_once("LSO ").map_or("", |(_, end)| end);
+            let end = end.split(',').next().and_then(|end| end.parse().ok());
+            (self.empty, self.end) = (self.empty + 1, end.unwrap_or(0));
+        }
+    }
+
+    /// Why nothing will come from an offset, once that is certain: what was on its way when we came may be heard still.
+    fn answer(&self, next: i64) -> Option<String> {
+        match self {
+            Quiet { unknown: 2.., said, .. } => Some(said.clone()),
+            Quiet { empty: EMPTY.., end, .. } if *end > next => Some(NOTHING.to_owned()),
+            _ => None,
         }
     }
 }
@@ -787,6 +1055,11 @@ impl Ear {
     fn heard(&self) -> MutexGuard<'_, Option<Trouble>> {
         // A text and a number are whole even after a panic.
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn quiet(&self) -> MutexGuard<'_, Quiet> {
+        // Counts and a text are whole even after a panic.
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trouble(&self) -> Option<Trouble> {
@@ -804,6 +1077,9 @@ impl ClientContext for Ear {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters of it comes as an error too, and is told with what it kept us from; but for brokers that hang up.
         let message = for_terminal(message);
+        if self.closely && matches!(level, RDKafkaLogLevel::Debug) {
+            return self.quiet().hear(facility, &message);
+        }
         tracing::debug!(of = %self.topic, ?level, facility, "librdkafka: {message}");
         if facility == "FAIL" {
             let reason = message.split_once("]: ").map_or(&*message, |(_, reason)| reason).to_owned();

@@ -15,6 +15,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -42,6 +43,7 @@ use crate::units::Text;
 use bench::Bench;
 use detectors::event::time::Nanos;
 use group::{Group, Place, SOON, Waiting};
+use history::Search;
 
 pub(crate) mod address;
 mod bench;
@@ -67,10 +69,12 @@ const HELD: Duration = Duration::from_millis(10);
 const SHORT: Duration = Duration::from_secs(1);
 /// The pause between two offers meanwhile.
 const PAUSE: Duration = Duration::from_millis(1);
-/// So often it is looked which messages are damaged before the others of the input are read on.
+/// So often it is looked which messages are damaged before it is told that this cannot be found out.
 const TRIES: u32 = 6;
 /// So often, in milliseconds, librdkafka tells how the group, the brokers and the lag are. Tests do not wait that long.
 const STATISTICS: &str = if cfg!(test) { "100" } else { "5000" };
+/// The pause before it is looked again whether a partition can be read that is set aside.
+const ASIDE: Duration = Duration::from_secs(60);
 /// The pause before another try to join after the broker said that it is no use to go on.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -459,6 +463,18 @@ struct Stretch {
     given: u64,
 }
 
+/// A partition that cannot be read, and holds up no others.
+struct Aside {
+    topic: String,
+    number: i32,
+    /// Where it stands.
+    at: i64,
+    /// When it was looked at last.
+    since: Instant,
+    /// It is being looked at.
+    search: Option<JoinHandle<Search>>,
+}
+
 /// One member of the group.
 struct Member {
     config: Config,
@@ -482,6 +498,8 @@ struct Member {
     damaged: Option<RDKafkaErrorCode>,
     /// When it was not found out which, and how often.
     searched: Option<(Instant, u32)>,
+    /// Partitions that are not read now.
+    aside: Vec<Aside>,
     commit_every: Duration,
     committed: Instant,
 }
@@ -507,6 +525,7 @@ impl Member {
             adrift: false,
             damaged: None,
             searched: None,
+            aside: Vec::new(),
             commit_every: Duration::from_millis(config.commit_interval_ms.max(1)),
             committed: Instant::now(),
         }
@@ -566,6 +585,7 @@ impl Member {
         if self.damaged.is_some() && self.searched.is_none_or(|(at, _)| at.elapsed() >= AGAIN) {
             self.pass_over();
         }
+        self.look_aside();
         if self.adrift {
             self.tell_read();
             self.adrift = !self.consumer.context().reset(&self.consumer);
@@ -694,7 +714,14 @@ impl Member {
             return;
         }
         let Ok(assignment) = self.consumer.assignment() else { return };
-        let done = if busy { self.consumer.pause(&assignment) } else { self.consumer.resume(&assignment) };
+        self.aside.retain(|one| assignment.find_partition(&one.topic, one.number).is_some());
+        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for one in assignment.elements() {
+            let aside = self.aside.iter().any(|aside| aside.is(one.topic(), one.partition()));
+            let list = if busy || aside { &mut pause } else { &mut resume };
+            list.add_partition(one.topic(), one.partition());
+        }
+        let done = self.consumer.pause(&pause).and_then(|()| self.consumer.resume(&resume));
         match done {
             Ok(()) => self.paused = busy,
             Err(error) => {
@@ -717,21 +744,74 @@ impl Member {
     fn pass_over(&mut self) {
         let Some(code) = self.damaged else { return };
         self.tell_read();
-        let config = &self.config;
-        let damaged = |topic: &str, number: i32, range: std::ops::Range<i64>| {
-            history::damaged(config, topic, number, range).ok().flatten()
+        let (config, aside) = (&self.config, &self.aside);
+        let damaged = |topic: &str, number: i32, range: Range<i64>| {
+            if aside.iter().any(|one| one.is(topic, number)) {
+                return Search::Sound; // it is known, and not read
+            }
+            history::damaged(config, topic, number, range)
         };
-        if self.consumer.context().pass_over(&self.consumer, damaged) {
-            (self.damaged, self.searched, self.adrift) = (None, None, true);
+        let (found, unknown) = self.consumer.context().pass_over(&self.consumer, damaged);
+        (self.damaged, self.adrift) = (None, true);
+        if found > 0 || !unknown.is_empty() {
+            self.searched = None;
+            for (topic, number, at, reason) in unknown {
+                self.set_aside(topic, number, at, &reason);
+            }
             return;
         }
         let times = self.searched.map_or(0, |(_, times)| times) + 1;
         self.searched = Some((Instant::now(), times));
         if times.is_multiple_of(TRIES) {
-            self.damaged = None;
             let message = format!("messages are damaged ({code}), and it cannot be found out which");
             self.unreadable(message, format!("kafka:{}:{code}", self.input));
         }
+    }
+
+    /// A partition is not read for a while, so that the others are.
+    fn set_aside(&mut self, topic: String, number: i32, at: i64, reason: &str) {
+        let name = stream(&topic, number);
+        let message = format!(
+            "{name}, at offset {at}: {reason}; nothing of it is read, and it is looked at again every {} seconds",
+            ASIDE.as_secs()
+        );
+        self.notices.push_back(Notice {
+            input: Arc::clone(&self.input),
+            part: Some(name.clone()),
+            what: What::Unreadable,
+            message,
+            identity: format!("kafka:{name}:aside:{at}"),
+        });
+        self.aside.push(Aside { topic, number, at, since: Instant::now(), search: None });
+        self.paused = true; // so that it is looked anew which are
+    }
+
+    /// Looks whether partitions that are set aside can be read, on threads of their own: it takes a while.
+    fn look_aside(&mut self) {
+        let mut aside = std::mem::take(&mut self.aside);
+        aside.retain_mut(|one| {
+            match one.search.take_if(|search| search.is_finished()).map(JoinHandle::join) {
+                None => {
+                    if one.search.is_none() && one.since.elapsed() >= ASIDE {
+                        one.look(&self.config, &self.consumer);
+                    }
+                    return true;
+                }
+                Some(Ok(Search::Sound)) => {}
+                Some(Ok(Search::Damaged(end, reason))) => {
+                    let name = stream(&one.topic, one.number);
+                    self.consumer.context().passed_over(&name, one.at..end, &reason);
+                }
+                Some(Ok(Search::Unknown(_)) | Err(_)) => {
+                    one.since = Instant::now();
+                    return true;
+                }
+            }
+            // It is given to the consumer anew, and goes on then.
+            (self.adrift, self.paused) = (true, true);
+            false
+        });
+        self.aside = aside;
     }
 
     /// Has it told that something cannot be read, once for all that wait to be told.
@@ -764,6 +844,21 @@ impl Member {
             error => self.outlet.telemetry.broker_error(&self.input, &error.to_string()),
         }
         Ok(())
+    }
+}
+
+impl Aside {
+    fn is(&self, topic: &str, number: i32) -> bool {
+        self.number == number && self.topic == topic
+    }
+
+    fn look(&mut self, config: &Config, consumer: &BaseConsumer<Group>) {
+        self.since = Instant::now();
+        let Ok((_, high)) = consumer.fetch_watermarks(&self.topic, self.number, SOON) else { return };
+        let (config, topic, number, at) = (config.clone(), self.topic.clone(), self.number, self.at);
+        let look = move || history::damaged(&config, &topic, number, at..high);
+        // Without a thread now, there may be one later.
+        self.search = thread::Builder::new().name("kafka-search".to_owned()).spawn(look).ok();
     }
 }
 

@@ -201,10 +201,7 @@ fn a_message_whose_windows_cannot_be_filled_is_not_taken() {
 fn a_member_without_partitions_is_ready_once_it_is_one() {
     let mut rig = Rig::new(None);
     let servers = rig.cluster.bootstrap_servers();
-    rig.config = config(&format!(
-        "{{bootstrap_servers: '{servers}', topics: [t]}}"
-    ))
-    .unwrap();
+    rig.config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t]}}")).unwrap();
     let join = || {
         let (sender, lane) = mpsc::channel(1_000);
         let outlet = Outlet::new(sender, Room::new(1 << 20), Stop::new().unwrap(), Telemetry::new()).unwrap();

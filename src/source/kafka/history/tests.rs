@@ -237,27 +237,69 @@ fn a_configuration_cannot_make_it_join_or_commit() {
     }
 }
 
+/// What there is in a batch of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Is {
+    Sound,
+    /// Its checksum is wrong.
+    Damaged,
+    /// Its format is unknown: librdkafka reads no answer further.
+    Unknown,
+}
+
+/// Where a search says that damage ends which begins at offset 0, and how many places it looked at. A batch is its length and what
+/// it is, and an answer holds so many of them.
+fn found(batches: &[(i64, Is)], answer: usize) -> (Look, u32) {
+    let starts: Vec<i64> = batches
+        .iter()
+        .scan(0, |next, (length, _)| {
+            *next += length;
+            Some(*next - length)
+        })
+        .collect();
+    let end = batches.iter().map(|(length, _)| length).sum();
+    let mut skip = Skip::new(0, String::new());
+    loop {
+        let Look::At(at) = skip.look(end) else { return (skip.look(end), skip.tried) };
+        assert!((0..end).contains(&at) && at > skip.bad, "{skip:?}");
+        let nth = starts.partition_point(|start| *start <= at) - 1;
+        let mut first = None;
+        for (start, (_, is)) in starts.iter().zip(batches).skip(nth).take(answer) {
+            match is {
+                Is::Sound => first = Some(at.max(*start)),
+                _ => skip.heard.push(format!("{is:?} at {start}")),
+            }
+            if *is != Is::Damaged {
+                break;
+            }
+        }
+        skip.saw(at, first);
+        assert!(skip.tried < 3 * PLACES, "{skip:?}");
+    }
+}
+
 #[test]
 fn the_end_of_damage_is_found_exactly() {
-    for (from, bad, end) in [
-        (0, 1, 1),
-        (0, 1, 2),
-        (788, 1571, 6500),
-        (788, 6500, 6500),
-        (5, 6, 1_000_000),
-        (3, 999_999, 1_000_000),
-    ] {
-        let mut skip = Skip::new(from, String::new());
-        let mut looks = 0;
-        let found = loop {
-            match skip.look(end) {
-                Look::At(offset) if offset < bad => skip.bad(offset),
-                Look::At(offset) => skip.good = Some(offset),
-                Look::Found(offset) => break offset,
-            }
-            looks += 1;
-            assert!(looks < 60, "{from} to {bad}");
-        };
-        assert_eq!(found, bad);
+    use Is::{Damaged, Sound, Unknown};
+    let mut rng = fastrand::Rng::with_seed(7);
+    for round in 0..500 {
+        let longest = [1, 2, 10, 5_000][round % 4];
+        let mut batches: Vec<_> = (0..rng.usize(1..30))
+            .map(|_| (rng.i64(1..=longest), [Damaged, Unknown, Sound][rng.usize(0..3)]))
+            .collect();
+        batches[0].1 = [Damaged, Unknown][rng.usize(0..2)];
+        let damaged = batches.iter().take_while(|(_, is)| *is != Sound).map(|(length, _)| length).sum();
+        for answer in [1, 3, 100] {
+            let (look, tried) = found(&batches, answer);
+            assert_eq!(look, Look::Found(damaged), "{answer}: {batches:?}");
+            assert!(tried < 30 * 30, "{tried} places");
+        }
     }
+    // With the end in the same answer, one place is enough.
+    assert_eq!(found(&[(10, Damaged), (10, Damaged), (10, Sound), (10, Damaged)], 100), (Look::Found(20), 1));
+    // A million batches are not tried one by one, and it is known then that some may be sound.
+    let mut many = vec![(1, Unknown); 1 << 20];
+    many.push((1, Sound));
+    let (look, tried) = found(&many, 1);
+    assert!(look == Look::Found(1 << 20) && tried < PLACES + 100, "{look:?} after {tried}");
 }
