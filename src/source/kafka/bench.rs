@@ -6,7 +6,7 @@ use std::sync::Arc;
 use detectors::engine::{Engine, Worker};
 
 use super::{PACKED, unpack};
-use crate::source::Content;
+use crate::source::{Content, Engines};
 use crate::stream::{DEAD_LETTERS, Judged, Stream};
 
 /// What something that was found takes while it waits for the lane, in bytes: an alert, or a step.
@@ -17,16 +17,22 @@ const KEPT: usize = 1 << 20;
 /// Where messages are judged.
 pub(super) struct Bench<'e> {
     engine: &'e Arc<Engine>,
+    in_force: Engines,
     worker: Worker<'e>,
     /// The last message that was packed.
     unpacked: Vec<u8>,
 }
 
 impl<'e> Bench<'e> {
-    /// One with these detectors.
-    pub(super) fn new(engine: &'e Arc<Engine>) -> Bench<'e> {
+    /// One with these detectors, which are those that were in force when it was looked last.
+    pub(super) fn new(engine: &'e Arc<Engine>, in_force: Engines) -> Bench<'e> {
         let worker = engine.worker().with_samples(DEAD_LETTERS);
-        Bench { engine, worker, unpacked: Vec::new() }
+        Bench { engine, in_force, worker, unpacked: Vec::new() }
+    }
+
+    /// True if other detectors are in force by now. If nobody tells of others any more, there will be none.
+    pub(super) fn is_old(&self) -> bool {
+        self.in_force.has_changed().unwrap_or(false)
     }
 
     /// What nothing has been judged into yet.

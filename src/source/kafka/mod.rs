@@ -25,10 +25,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message as _, TopicPartitionList};
+use rdkafka::message::OwnedMessage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -483,6 +483,8 @@ struct Member {
     consumer: Arc<BaseConsumer<Group>>,
     committer: Committer,
     outlet: Outlet,
+    /// A message that came when other detectors were in force already, and how often partitions had been given then.
+    carried: Option<(OwnedMessage, u64)>,
     /// What has been read. Messages of another partition than the last one's begin another.
     read: VecDeque<Stretch>,
     /// What the lane has not been told yet.
@@ -517,6 +519,7 @@ impl Member {
             consumer,
             committer,
             outlet,
+            carried: None,
             read: VecDeque::new(),
             notices: VecDeque::new(),
             held: None,
@@ -561,9 +564,8 @@ impl Member {
     /// Reads and judges until other detectors are in force.
     fn judge(&mut self, engines: &mut Engines) -> Result<(), End> {
         let engine = Arc::clone(&engines.borrow_and_update());
-        let mut bench = Some(Bench::new(&engine));
-        // If nobody tells of others any more, there will be none.
-        while !engines.has_changed().unwrap_or(false) {
+        let mut bench = Some(Bench::new(&engine, engines.clone()));
+        while !bench.as_ref().is_some_and(Bench::is_old) {
             self.turn(&mut bench)?;
         }
         Ok(())
@@ -588,6 +590,7 @@ impl Member {
         self.look_aside();
         if self.adrift {
             self.tell_read();
+            self.carried = None; // it comes again
             self.adrift = !self.consumer.context().reset(&self.consumer);
         }
         self.tell()?;
@@ -620,21 +623,27 @@ impl Member {
         let mut wait = if self.held.is_some() { HELD } else { WAIT };
         let enough = if bench.is_some() { JUDGED } else { BATCH };
         let mut weight = 0;
+        if let Some((message, given)) = self.carried.take() {
+            weight += self.take(&message, false, given, bench);
+            wait = Duration::ZERO;
+        }
+        // The message is the consumer's, and the rest of the member is changed meanwhile.
+        let consumer = Arc::clone(&self.consumer);
         while weight < enough && (self.held.is_none() || !wait.is_zero()) {
-            match self.consumer.poll(wait) {
+            match consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let again = match self.consumer.context().place(&self.consumer, &message) {
+                    let again = match consumer.context().place(&consumer, &message) {
                         Place::New => false,
                         Place::Again => true,
                         Place::Later => break,
                         Place::Nowhere(error) => return Err(End::Fatal(error)),
                     };
-                    let given = self.consumer.context().given();
-                    let stretch = stretch(&mut self.read, message.topic(), message.partition(), given, bench);
-                    match stretch.take(&self.input, &message, again, bench) {
-                        Some(waits) => weight += waits,
-                        None => self.outlet.telemetry.null_message(&self.input),
+                    let given = consumer.context().given();
+                    if bench.as_ref().is_some_and(Bench::is_old) {
+                        self.carried = Some((message.detach(), given));
+                        break;
                     }
+                    weight += self.take(&message, again, given, bench);
                 }
                 Some(Err(error)) => {
                     self.failed(error)?;
@@ -645,6 +654,22 @@ impl Member {
             wait = Duration::ZERO;
         }
         Ok(())
+    }
+
+    /// Takes a message. Returns how many bytes wait because of it.
+    fn take(
+        &mut self,
+        message: &impl rdkafka::Message,
+        again: bool,
+        given: u64,
+        bench: &mut Option<Bench<'_>>,
+    ) -> usize {
+        let stretch = stretch(&mut self.read, message.topic(), message.partition(), given, bench);
+        let taken = stretch.take(&self.input, message, again, bench);
+        if taken.is_none() {
+            self.outlet.telemetry.null_message(&self.input);
+        }
+        taken.unwrap_or(0)
     }
 
     /// Tells the lane what there is to be told, as far as it can listen now.
@@ -900,7 +925,7 @@ impl Stretch {
     fn take(
         &mut self,
         input: &str,
-        message: &BorrowedMessage<'_>,
+        message: &impl rdkafka::Message,
         again: bool,
         bench: &mut Option<Bench<'_>>,
     ) -> Option<usize> {
@@ -938,7 +963,7 @@ impl Gathered {
 }
 
 /// What a message holds, if that is anything.
-fn payload<'m>(message: &'m BorrowedMessage<'_>) -> Option<&'m [u8]> {
+fn payload(message: &impl rdkafka::Message) -> Option<&[u8]> {
     message.payload().filter(|payload| !payload.is_empty())
 }
 

@@ -179,7 +179,8 @@ fn what_is_judged_is_told_of_its_partition() {
         r#""apiVersion":"v1","subresource":"exec"},"responseStatus":{"code":101}}"#
     );
     let engine = engine();
-    let mut bench = Bench::new(&engine);
+    let (_in_force, engines) = watch::channel(Arc::clone(&engine));
+    let mut bench = Bench::new(&engine, engines);
     let (mut one, mut other) = (bench.content(), bench.content());
     let judge = |bench: &mut Bench<'_>, content: &mut Content, stream, offset, payload: &[u8]| {
         let Content::Judged(_, judged) = content else { panic!("a bench judges") };
@@ -225,9 +226,9 @@ fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() 
     let engine = engine();
     let (_in_force, engines) = watch::channel(Arc::clone(&engine));
     let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
-    let consumer = consumer(&config, &Purpose::Part(engines), &outlet, Readiness::new()).unwrap();
+    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
     let mut member = Member::new(&config, consumer, outlet);
-    let mut bench = Some(Bench::new(&engine));
+    let mut bench = Some(Bench::new(&engine, engines));
     let producer: BaseProducer =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
     let write = |partition| {
