@@ -296,7 +296,7 @@ fn ready_while_its_group_has_it_and_a_broker_is_reached() {
     let Some(mut cluster) = Cluster::alone(house.seed) else { return };
     let topic = cluster.topic("kafka-ready");
     house.file = None;
-    let named = "{type: kafka, name: the-topic, librdkafka_options: {statistics.interval.ms: 100},";
+    let named = "{type: kafka, name: the-topic,";
     house.config = input(&cluster, &topic).replace("{type: kafka,", named);
     let mut events = Events::new(house.seed, 200);
     let mut told = Value::Null;
