@@ -391,8 +391,11 @@ impl Run {
                 let _ = member.join();
             }
         });
-        // What they could not commit by then comes again.
-        let _ = tokio::time::timeout_at(until, leaving).await;
+        if tokio::time::timeout_at(until, leaving).await.is_err() {
+            tracing::warn!(
+                "brokers do not answer: what was read since the last commits is read again at the next start"
+            );
+        }
         for intake in self.intakes {
             // It has handed over everything, or the lane would not have ended; what remains is to answer.
             let _ = tokio::time::timeout_at(until, intake.task).await;

@@ -324,6 +324,31 @@ fn ready_while_its_group_has_it_and_a_broker_is_reached() {
     house.finish(lapwing, 0);
 }
 
+/// While positions wait to be committed: the broker takes what is sent to it, and does not answer.
+#[test]
+fn a_broker_that_freezes_is_told() {
+    let mut house = House::new("kafka-frozen");
+    let Some(mut cluster) = Cluster::alone(house.seed) else { return };
+    let topic = cluster.topic("kafka-frozen");
+    house.file = None;
+    house.config = input(&cluster, &topic);
+    let mut events = Events::new(house.seed, 200);
+    let mut lapwing = house.start();
+    lapwing.ready();
+    cluster.feed(&house, &topic, &events.take(100));
+    house.all_come(&house.expected());
+    cluster.feed(&house, &topic, &events.take(100));
+    cluster.brokers("pause", &["--broker", "1"]);
+    let is = |status| client::get(lapwing.server, "/readyz").is_some_and(|(answered, _)| answered == status);
+    until("it is not ready while the broker is frozen", || is(503));
+    cluster.brokers("resume", &["--broker", "1"]);
+    until("it is ready again", || is(200));
+    cluster.feed(&house, &topic, &events.take(100));
+    house.most_duplicates = Some(usize::MAX);
+    house.finish(lapwing, 0);
+    all_is_committed(&cluster, &topic);
+}
+
 #[test]
 fn suspended_for_longer_than_its_session() {
     let (mut house, mut cluster, topic, mut events) = house("kafka-suspended");
