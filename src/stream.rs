@@ -173,8 +173,8 @@ impl Stream {
         }
     }
 
-    /// Judges a message of a partition, which is a stream of its own. Its only record stands at the message's offset; of several, evidence
-    /// tells where they stand in the message.
+    /// Judges a message of a partition, which is a stream of its own. Its only record stands at the message's offset; of
+    /// several, evidence tells where they stand in the message.
     pub(crate) fn message<J: Judge>(
         &mut self,
         worker: &mut J,

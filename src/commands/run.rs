@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-
 use sha2::Digest as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -229,7 +228,7 @@ impl Run {
             spools,
             recent: recent.into_iter().collect::<Recent>(),
             latest,
-            telemetry: telemetry.clone(),
+            telemetry: Arc::clone(&telemetry),
             heartbeat,
             readiness: readiness.clone(),
         };

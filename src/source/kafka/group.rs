@@ -551,9 +551,6 @@ impl Group {
 
     /// Whether the group reads a topic of which it has no position in one partition. `None`: the broker does not say.
     fn reads(&self, consumer: &BaseConsumer<Group>, topic: &str, until: Instant) -> Option<Reads> {
-        if let Some(since) = self.state().since.get(topic) {
-            return Some(Reads::Since(*since));
-        }
         // A pattern's topics are read since the first of them was.
         let pattern = self.topics.is_by_pattern(topic);
         let all = consumer.fetch_metadata((!pattern).then_some(topic), left(until)).ok()?;
@@ -638,7 +635,7 @@ impl Group {
                 Reads::Since(since) => at(since.saturating_sub(APART)),
                 Reads::ForLong => Some(low),
                 Reads::Nothing => {
-                    self.state().since.insert(topic.to_owned(), nanos_now() / 1_000_000);
+                    self.state().since.entry(topic.to_owned()).or_insert(nanos_now() / 1_000_000);
                     Some(high)
                 }
             },

@@ -461,6 +461,8 @@ struct Stretch {
     next: Option<i64>,
     /// It is read since partitions were given to the member so many times.
     given: u64,
+    /// Nothing more is judged into it.
+    closed: bool,
 }
 
 /// A partition that cannot be read, and holds up no others.
@@ -608,7 +610,7 @@ impl Member {
         self.keep_pace();
         let done = self.read(bench);
         if let (Some(last), Some(bench)) = (self.read.back_mut(), bench) {
-            bench.close(&mut last.content);
+            last.close(bench);
         }
         done?;
         while self.held.is_none() && !self.read.is_empty() {
@@ -687,7 +689,7 @@ impl Member {
     /// What has been read of a partition goes to the lane.
     fn hand_over(&mut self) {
         let Some(read) = self.read.pop_front() else { return };
-        let Stretch { stream, of, content, bytes, weight, next, given } = read;
+        let Stretch { stream, of, content, bytes, weight, next, given, closed: _ } = read;
         let (reply, handled) = oneshot::channel();
         let group = self.consumer.context();
         let waiting = next.map(|next| group.waiting(Arc::clone(&stream), next, given, handled));
@@ -896,11 +898,13 @@ fn stretch<'r>(
     bench: &mut Option<Bench<'_>>,
 ) -> &'r mut Stretch {
     let of = |last: &Stretch| {
-        last.given == given && last.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic)
+        !last.closed
+            && last.given == given
+            && last.of.as_ref().is_some_and(|of| of.1 == partition && of.0 == topic)
     };
     if !all.back().is_some_and(of) {
         if let (Some(last), Some(bench)) = (all.back_mut(), bench.as_mut()) {
-            bench.close(&mut last.content);
+            last.close(bench);
         }
         let of = Some((topic.to_owned(), partition));
         all.push_back(Stretch::new(stream(topic, partition).into(), of, given, bench.as_ref()));
@@ -918,7 +922,14 @@ impl Stretch {
                 messages: Vec::new(),
             }),
         };
-        Stretch { stream, of, content, bytes: 0, weight: 0, next: None, given }
+        Stretch { stream, of, content, bytes: 0, weight: 0, next: None, given, closed: false }
+    }
+
+    /// What was seen goes with it, and what comes later begins another: it may wait for the lane while other detectors come.
+    fn close(&mut self, bench: &mut Bench<'_>) {
+        if !std::mem::replace(&mut self.closed, true) {
+            bench.close(&mut self.content);
+        }
     }
 
     /// Takes a message. Returns how many bytes wait because of it; `None` if it has no payload.

@@ -213,6 +213,32 @@ fn what_is_judged_is_told_of_its_partition() {
     assert_eq!(told(&other), (0, 0, vec!["t/1@3 0 none".to_owned()]));
 }
 
+/// What waits for the lane keeps what was seen in it, however often nothing more comes, and what comes later is not of it.
+#[test]
+fn what_waits_for_the_lane_is_counted_once() {
+    let engine = engine();
+    let (_in_force, engines) = watch::channel(Arc::clone(&engine));
+    let mut bench = Some(Bench::new(&engine, engines));
+    let mut read = VecDeque::new();
+    for (offset, payload) in [(0, "{}"), (1, "none"), (2, "{}")] {
+        let time = rdkafka::Timestamp::NotAvailable;
+        let message = OwnedMessage::new(Some(payload.into()), None, "t".to_owned(), time, 0, offset, None);
+        let taken = stretch(&mut read, "t", 0, 1, &mut bench).take("k", &message, false, &mut bench);
+        assert_eq!(taken, Some(payload.len()));
+        if offset == 1 {
+            read.back_mut().unwrap().close(bench.as_mut().unwrap());
+        }
+    }
+    for _ in 0..2 {
+        read.back_mut().unwrap().close(bench.as_mut().unwrap());
+    }
+    let seen = read.iter().map(|stretch| match &stretch.content {
+        Content::Judged(_, judged) => (judged.tally.records(), judged.rejected.len(), stretch.next),
+        Content::Payloads(_) => panic!("a bench judges"),
+    });
+    assert_eq!(seen.collect::<Vec<_>>(), [(2, 2, Some(2)), (1, 1, Some(3))]);
+}
+
 /// Two partitions, and a member whose lane has room for one message.
 #[test]
 fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() {
