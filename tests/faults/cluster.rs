@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
@@ -96,12 +96,7 @@ impl Cluster {
         let real = std::env::var("LAPWING_TEST_KAFKA").ok();
         let mock = real.is_none().then(|| MockCluster::new(1).unwrap());
         let servers = real.unwrap_or_else(|| mock.as_ref().unwrap().bootstrap_servers());
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", &servers)
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "0")
-            .create()
-            .unwrap();
+        let producer = producer(&servers);
         Cluster { servers, mock, producer, rng: fastrand::Rng::with_seed(seed), hold }
     }
 
@@ -199,6 +194,19 @@ impl Cluster {
         let topic = format!("{name}-{:08x}", fastrand::u32(..));
         self.make(&topic, &[]);
         topic
+    }
+
+    /// Gives a topic of real brokers more partitions, until it has so many, and waits until they can be written to.
+    pub(crate) fn grow(&mut self, topic: &str, partitions: i32) {
+        let new = NewPartitions::new(topic, partitions as usize);
+        let made = waiting(self.admin().create_partitions([&new], &AdminOptions::new()));
+        made.unwrap().remove(0).unwrap();
+        until("the partitions are there", || {
+            let client = self.client(topic);
+            (0..partitions).all(|partition| client.fetch_watermarks(topic, partition, ASK).is_ok())
+        });
+        // What sends has to look again how many there are.
+        self.producer = producer(&self.servers);
     }
 
     /// Makes a topic, with settings, which the mock does not have.
@@ -332,6 +340,15 @@ impl Cluster {
         });
         messages
     }
+}
+
+fn producer(servers: &str) -> BaseProducer {
+    ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "0")
+        .create()
+        .unwrap()
 }
 
 /// Waits for an answer to a question of an administrator.

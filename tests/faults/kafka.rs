@@ -289,6 +289,49 @@ fn a_topic_that_is_made_anew_is_read_from_its_beginning() {
     what_follows_comes(house, &mut cluster, &topic, lapwing, &events.take(30));
 }
 
+/// A group that begins at the end passes over what was there when it began, and nothing that comes later: neither in partitions
+/// that are made while nobody reads, nor in those that are made while a member does.
+#[test]
+fn partitions_that_come_later_are_read_from_their_beginning() {
+    let mut house = House::new("kafka-grown");
+    let Some(mut cluster) = Cluster::real(house.seed, "the mock cluster makes no partitions") else { return };
+    let topic = cluster.topic("kafka-grown");
+    house.file = None;
+    let soon = "from: end, librdkafka_options: {topic.metadata.refresh.interval.ms: 500}";
+    house.config = input(&cluster, &topic).replace("from: start", soon);
+    let mut events = Events::new(house.seed, 200);
+    for event in events.take(100) {
+        cluster.send(&topic, None, Some(event.trim_end().as_bytes())); // would raise alerts that nobody expects
+    }
+    cluster.flush();
+    let lapwing = house.start();
+    until("all partitions have begun", || cluster.is_read(&topic, &topic));
+    cluster.feed(&house, &topic, &events.take(100));
+    let expected = house.expected();
+    house.all_come(&expected);
+    lapwing.stop();
+    let later = |house: &House, cluster: &mut Cluster, partition: i32, events: &[String]| {
+        cluster.grow(&topic, partition + 1);
+        remember(house, events);
+        for event in events {
+            cluster.send(&topic, Some(partition), Some(event.trim_end().as_bytes()));
+        }
+        cluster.flush();
+    };
+    later(&house, &mut cluster, PARTITIONS, &events.take(100));
+    let lapwing = house.start();
+    house.all_come(&house.expected());
+    later(&house, &mut cluster, PARTITIONS + 1, &events.take(100));
+    let expected = house.expected();
+    house.all_come(&expected);
+    let stopping = lapwing.stop();
+    house.judge(&expected, 0, stopping);
+    for partition in PARTITIONS..PARTITIONS + 2 {
+        let (low, high, committed) = cluster.offsets(&topic, &topic, partition);
+        assert_eq!((low, committed), (0, Some(high)), "partition {partition}");
+    }
+}
+
 /// Not before the group has taken it in and not while no broker is reached; which input it is, and how its group is, is told.
 #[test]
 fn ready_while_its_group_has_it_and_a_broker_is_reached() {

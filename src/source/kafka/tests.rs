@@ -16,7 +16,7 @@ pub(super) fn config(yaml: &str) -> Result<Config> {
     config.check().map(|()| config)
 }
 
-fn engine() -> Arc<Engine> {
+pub(super) fn engine() -> Arc<Engine> {
     let settings = Settings::default();
     Arc::new(rules::assemble(rules::read(&[], &settings), settings, &Tuning::default()).unwrap())
 }

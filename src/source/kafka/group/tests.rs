@@ -6,7 +6,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use rdkafka::types::RDKafkaApiKey as Api;
 use tokio::sync::mpsc;
 
-use super::super::tests::config;
+use super::super::tests::{config, engine};
 use super::super::*;
 use super::*;
 use crate::source::outlet::Stop;
@@ -224,4 +224,81 @@ fn a_member_without_partitions_is_ready_once_it_is_one() {
         assert!(one.turn(&mut None).is_ok() && other.turn(&mut None).is_ok());
     }
     assert_eq!(partitions(&one) + partitions(&other), 1);
+}
+
+/// A partition that is gone is committed no more, and all others are.
+#[test]
+fn what_is_denied_again_and_again_is_committed_no_more() {
+    let mut rig = Rig::new(Some(COMMITTED));
+    let mut member = rig.member();
+    rig.come(&mut member, (MESSAGES - COMMITTED) as usize);
+    let (consumer, group) = (&member.consumer, member.consumer.context());
+    let handled = |next| {
+        group.state().partitions.get_mut("t/0").unwrap().handled = next;
+    };
+    let waits = || group.state().partitions.get("t/0").unwrap().handled;
+    // More than there are tries, librdkafka's own among them.
+    let denied = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART; 1_000];
+    rig.cluster.request_errors(Api::OffsetCommit, &denied);
+    handled(Some(MESSAGES));
+    for nth in 1..=DENIALS {
+        group.commit(consumer);
+        assert_eq!(waits(), (nth < DENIALS).then_some(MESSAGES), "after {nth} times");
+    }
+    // It is there again.
+    rig.cluster.clear_request_errors(Api::OffsetCommit);
+    handled(Some(MESSAGES));
+    group.commit(consumer);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition("t", 0);
+    let committed = consumer.committed_offsets(asked, Duration::from_secs(10)).unwrap();
+    assert_eq!(committed.elements()[0].offset(), Offset::Offset(MESSAGES));
+    assert_eq!(group.state().partitions.get("t/0").unwrap().denied, 0);
+}
+
+/// Topics of which a member has no partition count, too.
+#[test]
+fn a_member_knows_how_many_partitions_all_topics_have() {
+    let rig = Rig::new(None);
+    rig.cluster.create_topic("u", 3, 1).unwrap();
+    let servers = rig.cluster.bootstrap_servers();
+    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t, '^u']}}")).unwrap();
+    let join = || {
+        let (sender, lane) = mpsc::channel(1_000);
+        let telemetry = Telemetry::new();
+        let outlet =
+            Outlet::new(sender, Room::new(1 << 20), Stop::new().unwrap(), Arc::clone(&telemetry)).unwrap();
+        let purpose = Purpose::Whole(tokio::sync::watch::channel(engine()).1);
+        let consumer = consumer(&config, &purpose, &outlet, Readiness::new()).unwrap();
+        (Member::new(&config, consumer, outlet), lane, telemetry)
+    };
+    let partial = |telemetry: &Telemetry, is: u8| {
+        telemetry
+            .encode(std::time::SystemTime::now())
+            .contains(&format!("lapwing_correlation_scope_partial{{input=\"kafka\"}} {is}\n"))
+    };
+    let began = Instant::now();
+    let (mut one, _lane, first) = join();
+    while !partial(&first, 0) || one.consumer.assignment().unwrap().count() < 4 {
+        assert!(began.elapsed() < Duration::from_secs(30), "{}", first.encode(std::time::SystemTime::now()));
+        assert!(one.turn(&mut None).is_ok());
+    }
+    let others: Vec<_> = (0..3).map(|_| join()).collect();
+    let mut all = vec![(one, first)];
+    let mut lanes = Vec::new();
+    for (member, lane, telemetry) in others {
+        lanes.push(lane);
+        all.push((member, telemetry));
+    }
+    // Each has one, of one of the topics.
+    while !all.iter().all(|(_, telemetry)| partial(telemetry, 1)) {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            all.iter().map(|one| one.1.encode(std::time::SystemTime::now())).last()
+        );
+        for (member, _) in &mut all {
+            assert!(member.turn(&mut None).is_ok());
+        }
+    }
 }
