@@ -344,7 +344,7 @@ impl Lane {
     }
 
     async fn judge_with(&mut self, judging: &Judging, correlator: &mut Correlator) -> Next {
-        let mut worker = judging.engine.worker().with_samples(DEAD_LETTERS);
+        let mut worker = judging.engine.worker().with_samples(DEAD_LETTERS).without_profile();
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = self.parts.stop.clone();
@@ -466,7 +466,6 @@ impl Lane {
         if !batch.last && stream.is_framed() {
             self.streams.insert(key, stream);
         }
-        worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
         judged.tally = worker.take_tally();
         let samples = std::mem::take(&mut judged.tally.samples);
         judged.put_aside(&batch.input, samples, died, |_, offset, length| batch.part(offset, length));

@@ -66,6 +66,8 @@ struct Counts {
     tally: Tally,
     /// How many records that are no events are shown.
     samples: usize,
+    /// True if it is not counted who was busy.
+    unprofiled: bool,
     formats: [u64; FORMATS.len()],
     minute: Option<(i64, Nanos, Nanos)>,
     /// Clients with events since the last drain.
@@ -152,6 +154,13 @@ impl<'e> Worker<'e> {
     #[must_use]
     pub fn with_samples(mut self, most: usize) -> Self {
         self.counts.samples = most;
+        self
+    }
+
+    /// A judge that does not count who was busy: a live run does not tell that.
+    #[must_use]
+    pub fn without_profile(mut self) -> Self {
+        self.counts.unprofiled = true;
         self
     }
 
@@ -678,21 +687,18 @@ impl Routes {
                 *present = Some(id);
                 let entry = clients.entry(id);
                 and(live, &entry.decided.mask);
-                if entry.extra.events == 0 {
-                    counts.active.push(id);
-                }
-                entry.extra.events += 1;
+                counts.busy(id, &mut entry.extra);
             }
             Lookup::Again(hash) => {
                 let decided = engine.decided(event, CLIENT, &engine.audit_programs);
                 and(live, &decided.mask);
                 let (actor, source) = judge::client_names(event);
-                let client = Client { actor, source, events: 1 };
-                let full = clients.insert(hash, key, decided, client, &mut |client| counts.keep(client));
-                if full == 0 {
+                let client = Client { actor, source, events: 0 };
+                let id = clients.insert(hash, key, decided, client, &mut |client| counts.keep(client));
+                if id == 0 {
                     counts.active.clear(); // ids before an emptied table mean nothing any more
                 }
-                counts.active.push(full);
+                counts.busy(id, &mut clients.entry(id).extra);
             }
             Lookup::New => return counts.client(event),
         }
@@ -949,14 +955,31 @@ impl Counts {
         }
     }
 
+    /// Counts an event for a client that has a number.
+    fn busy(&mut self, id: u32, client: &mut Client) {
+        if self.unprofiled {
+            return;
+        }
+        if client.events == 0 {
+            self.active.push(id);
+        }
+        client.events += 1;
+    }
+
     /// Counts the event for its client and its namespace.
     fn client(&mut self, event: &Event<'_>) {
+        if self.unprofiled {
+            return;
+        }
         let (actor, source) = judge::client_names(event);
         self.keep(Client { actor, source, events: 1 });
         self.namespace(event);
     }
 
     fn namespace(&mut self, event: &Event<'_>) {
+        if self.unprofiled {
+            return;
+        }
         let Some(name) = event.object_ref().namespace().and_then(Node::str_raw) else { return };
         match self.namespaces.get_mut(name) {
             Some(events) => *events += 1,

@@ -26,7 +26,7 @@ pub(super) struct Bench<'e> {
 impl<'e> Bench<'e> {
     /// One with these detectors, which are those that were in force when it was looked last.
     pub(super) fn new(engine: &'e Arc<Engine>, in_force: Engines) -> Bench<'e> {
-        let worker = engine.worker().with_samples(DEAD_LETTERS);
+        let worker = engine.worker().with_samples(DEAD_LETTERS).without_profile();
         Bench { engine, in_force, worker, unpacked: Vec::new() }
     }
 
@@ -64,7 +64,6 @@ impl<'e> Bench<'e> {
     /// Nothing more is judged into it: what was seen goes with it.
     pub(super) fn close(&mut self, content: &mut Content) {
         if let Content::Judged(_, judged) = content {
-            self.worker.drain_profile(&mut |_, _, _| {}); // nobody asks a live run who was busy
             judged.tally = self.worker.take_tally();
         }
     }

@@ -314,6 +314,8 @@ impl Config {
             // A full queue is looked at again this soon; by default fetching rests for a second.
             ("fetch.queue.backoff.ms", "1"),
             ("allow.auto.create.topics", "false"),
+            // What the client would measure for the broker costs a lock a message.
+            ("enable.metrics.push", "false"),
             ("topic.metadata.refresh.interval.ms", "30000"),
         ];
         for (key, value) in all.iter().chain(others) {
