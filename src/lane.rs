@@ -419,7 +419,7 @@ impl Lane {
                     self.judge(judging, correlator, worker, batch, &mut done);
                 }
                 Some(Delivery::Messages(messages)) => {
-                    gathered += messages.bytes;
+                    gathered += messages.content.weight();
                     self.messages(judging, correlator, messages, &mut done);
                 }
                 _ => break,

@@ -66,6 +66,9 @@ pub(crate) struct Batch {
 /// The detectors that are in force: a source that judges by itself asks for them.
 pub(crate) type Engines = watch::Receiver<Arc<Engine>>;
 
+/// What something that was found takes, in bytes: an alert, or a step.
+const FOUND: usize = 4 << 10;
+
 /// What was read of a partition of a topic.
 #[derive(Debug)]
 pub(crate) struct Messages {
@@ -91,6 +94,21 @@ pub(crate) enum Content {
     Payloads(Gathered),
     /// What these detectors have found in them.
     Judged(Arc<Engine>, Box<Judged>),
+}
+
+impl Content {
+    /// How many bytes wait for the lane with it.
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Content::Payloads(gathered) => {
+                gathered.bytes.len() + gathered.messages.len() * size_of::<Message>()
+            }
+            Content::Judged(_, judged) => {
+                let rejected: usize = judged.rejected.iter().map(|bad| bad.bytes.len()).sum();
+                judged.emitted.len() * FOUND + rejected
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Content {

@@ -9,8 +9,8 @@ use super::{PACKED, unpack};
 use crate::source::{Content, Engines};
 use crate::stream::{DEAD_LETTERS, Judged, Stream};
 
-/// What something that was found takes while it waits for the lane, in bytes: an alert, or a step.
-const FOUND: usize = 4 << 10;
+/// Something that was found counts for so many bytes of messages, so that not too much of it waits to be handed over.
+const FOUND: usize = 16 << 10;
 /// So much memory is kept for the next message that is packed.
 const KEPT: usize = 1 << 20;
 
@@ -40,7 +40,7 @@ impl<'e> Bench<'e> {
         Content::Judged(Arc::clone(self.engine), Box::default())
     }
 
-    /// Judges the payload of a message of a partition. Returns how many bytes that were, and how many wait because of it.
+    /// Judges the payload of a message of a partition. Returns how many bytes that were, and for how many it counts.
     pub(super) fn judge(
         &mut self,
         of: (&str, &str),

@@ -56,7 +56,7 @@ mod tests;
 /// Messages are handed over in batches of about this many bytes, which a core's cache holds.
 const BATCH: usize = 256 << 10;
 /// What is found in this many bytes is handed over at once, so that a backlog takes few syncs.
-const JUDGED: usize = 4 << 20;
+const JUDGED: usize = 16 << 20;
 /// Payloads that begin so are packed.
 const PACKED: &[u8] = &[0x1f, 0x8b];
 /// One message, unpacked, is at most so large: what one event may be.
@@ -457,8 +457,6 @@ struct Stretch {
     content: Content,
     /// How many bytes were read.
     bytes: usize,
-    /// How many wait for the lane.
-    weight: usize,
     /// The offset that follows, if there is one to be committed.
     next: Option<i64>,
     /// It is read since partitions were given to the member so many times.
@@ -660,7 +658,7 @@ impl Member {
         Ok(())
     }
 
-    /// Takes a message. Returns how many bytes wait because of it.
+    /// Takes a message. Returns for how many bytes it counts.
     fn take(
         &mut self,
         message: &impl rdkafka::Message,
@@ -691,7 +689,8 @@ impl Member {
     /// What has been read of a partition goes to the lane.
     fn hand_over(&mut self) {
         let Some(read) = self.read.pop_front() else { return };
-        let Stretch { stream, of, content, bytes, weight, next, given, closed: _ } = read;
+        let Stretch { stream, of, content, bytes, next, given, closed: _ } = read;
+        let weight = content.weight();
         let (reply, handled) = oneshot::channel();
         let group = self.consumer.context();
         let waiting = next.map(|next| group.waiting(Arc::clone(&stream), next, given, handled));
@@ -924,7 +923,7 @@ impl Stretch {
                 messages: Vec::new(),
             }),
         };
-        Stretch { stream, of, content, bytes: 0, weight: 0, next: None, given, closed: false }
+        Stretch { stream, of, content, bytes: 0, next: None, given, closed: false }
     }
 
     /// What was seen goes with it, and what comes later begins another: it may wait for the lane while other detectors come.
@@ -934,7 +933,7 @@ impl Stretch {
         }
     }
 
-    /// Takes a message. Returns how many bytes wait because of it; `None` if it has no payload.
+    /// Takes a message. Returns for how many bytes it counts; `None` if it has no payload.
     fn take(
         &mut self,
         input: &str,
@@ -955,7 +954,7 @@ impl Stretch {
                 (bytes, bytes + size_of::<Message>())
             }
         };
-        (self.bytes, self.weight) = (self.bytes + bytes, self.weight + weight);
+        self.bytes += bytes;
         Some(weight)
     }
 }
