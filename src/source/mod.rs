@@ -68,6 +68,8 @@ pub(crate) type Engines = watch::Receiver<Arc<Engine>>;
 
 /// What something that was found takes, in bytes: an alert, or a step.
 const FOUND: usize = 4 << 10;
+/// What messages take in which nothing was found: what was seen in them.
+const SEEN: usize = 1 << 10;
 
 /// What was read of a partition of a topic.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Content {
             }
             Content::Judged(_, judged) => {
                 let rejected: usize = judged.rejected.iter().map(|bad| bad.bytes.len()).sum();
-                judged.emitted.len() * FOUND + rejected
+                SEEN + judged.emitted.len() * FOUND + rejected
             }
         }
     }
