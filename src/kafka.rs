@@ -43,6 +43,8 @@ const REFUSED: [(&str, &str); 2] = [
 const LOGIN: [&str; 3] = ["sasl.mechanism", "sasl.username", "sasl.password"];
 /// Options that name a private key which a passphrase could open.
 const KEYS: [&str; 2] = ["ssl.key.location", "ssl.key.pem"];
+/// Whether the broker's certificate is checked.
+const VERIFICATION: &str = "enable.ssl.certificate.verification";
 
 /// Who we are, to the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -210,6 +212,14 @@ impl Cluster {
                 "{place} opens no key: write `tls: {{crt_file: ..., key_file: ..., key_pass: ...}}`, or leave it out"
             );
         }
+        let encrypts = protocol.to_ascii_lowercase().ends_with("ssl");
+        let of_tls = |key: &&str| key.starts_with("ssl.") || *key == VERIFICATION;
+        if let Some(key) = self.options.iter().map(|(key, _)| key).find(|key| !encrypts && of_tls(key)) {
+            bail!(
+                "librdkafka_options.{} does nothing, since nothing is encrypted: write `tls: {{}}` beside librdkafka_options",
+                named(key)
+            );
+        }
         Ok(())
     }
 }
@@ -293,7 +303,7 @@ impl Tls {
             client.set("ssl.key.password", pass.reveal().context("tls.key_pass")?);
         }
         if !self.verify_certificate {
-            client.set("enable.ssl.certificate.verification", "false");
+            client.set(VERIFICATION, "false");
         }
         let algorithm = if self.verify_hostname { "https" } else { "none" };
         client.set("ssl.endpoint.identification.algorithm", algorithm);
@@ -492,6 +502,13 @@ mod tests {
             "{librdkafka_options: {ssl.key.password: hunter2}}",
             "librdkafka_options.ssl.key.password opens no key",
         );
+        let plain = "does nothing, since nothing is encrypted: write `tls: {}`";
+        check("{librdkafka_options: {ssl.ca.location: /ca.pem}}", &format!("ssl.ca.location {plain}"));
+        check(
+            "{tls: {enabled: false}, librdkafka_options: {enable.ssl.certificate.verification: false}}",
+            plain,
+        );
+        assert!(client("{librdkafka_options: {security.protocol: SSL, ssl.ca.location: /ca.pem}}").is_ok());
     }
 
     #[test]

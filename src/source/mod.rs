@@ -68,6 +68,8 @@ pub(crate) type Engines = watch::Receiver<Arc<Engine>>;
 
 /// What something that was found takes, in bytes: an alert, or a step.
 const FOUND: usize = 4 << 10;
+/// What a record that is no event takes beside its bytes.
+const REJECTED: usize = 512;
 /// What messages take in which nothing was found: what was seen in them.
 const SEEN: usize = 1 << 10;
 
@@ -106,7 +108,7 @@ impl Content {
                 gathered.bytes.len() + gathered.messages.len() * size_of::<Message>()
             }
             Content::Judged(_, judged) => {
-                let rejected: usize = judged.rejected.iter().map(|bad| bad.bytes.len()).sum();
+                let rejected: usize = judged.rejected.iter().map(|bad| REJECTED + bad.bytes.len()).sum();
                 SEEN + judged.emitted.len() * FOUND + rejected
             }
         }

@@ -282,7 +282,7 @@ impl Judging {
             seconds: plain(
                 r,
                 "event_processing_seconds",
-                "From a stretch of input being there to what it caused being durable; one observation a stretch",
+                "From the lane taking a stretch of input up, which a Kafka input has judged before, to what it caused being durable; one observation a stretch",
                 histogram(),
             ),
             matches: family(r, "rule_matches", "How often each detector fired"),

@@ -35,14 +35,19 @@ pub(crate) fn soon(time: Duration, mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// An address at which nobody listens, and that is given out once. It lies below the ports that the system gives to clients:
-/// while a listener is down, one of those would soon be somebody's own end of a connection.
+/// An address at which nobody listens, and that is given out once.
 pub(crate) fn free_address() -> SocketAddr {
+    listener().local_addr().unwrap()
+}
+
+/// Who listens at an address that is given out once. It lies below the ports that the system gives to clients: while a listener
+/// is down, one of those would soon be somebody's own end of a connection.
+pub(crate) fn listener() -> TcpListener {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..)));
     loop {
         let port = 12_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 20_000;
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return listener.local_addr().unwrap();
+            return listener;
         }
     }
 }

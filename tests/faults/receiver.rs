@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client;
-use crate::process::free_address;
+use crate::process;
 
 /// How it behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Listens at a port of its own.
     pub(crate) fn new(seed: u64) -> Receiver {
-        let listener = TcpListener::bind(free_address()).unwrap();
+        let listener = process::listener();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             mode: Mutex::new(Mode::Accept),

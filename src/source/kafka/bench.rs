@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use detectors::engine::{Engine, Worker};
 
-use super::{PACKED, unpack};
+use super::{JUDGED, PACKED, unpack};
 use crate::source::{Content, Engines};
 use crate::stream::{DEAD_LETTERS, Judged, Stream};
 
-/// Something that was found counts for so many bytes of messages, so that not too much of it waits to be handed over.
-const FOUND: usize = 16 << 10;
+/// So much that was found or rejected is handed over at once: less than are kept of what is rejected.
+const AT_ONCE: usize = DEAD_LETTERS * 24 / 25;
 /// So much memory is kept for the next message that is packed.
 const KEPT: usize = 1 << 20;
 
@@ -48,7 +48,7 @@ impl<'e> Bench<'e> {
         payload: &[u8],
         judged: &mut Judged,
     ) -> (usize, usize) {
-        let found = judged.emitted.len();
+        let before = judged.emitted.len() + judged.rejected.len();
         let bytes = if payload.starts_with(PACKED) {
             self.unpacked.clear();
             self.unpacked.shrink_to(KEPT);
@@ -58,13 +58,17 @@ impl<'e> Bench<'e> {
             payload
         };
         Stream::whole_message(&mut self.worker, of, offset, bytes, judged);
-        (bytes.len(), bytes.len() + (judged.emitted.len() - found) * FOUND)
+        let found = judged.emitted.len() + judged.rejected.len() - before;
+        (bytes.len(), bytes.len() + found * JUDGED.div_ceil(AT_ONCE))
     }
 
     /// Nothing more is judged into it: what was seen goes with it.
     pub(super) fn close(&mut self, content: &mut Content) {
         if let Content::Judged(_, judged) = content {
             judged.tally = self.worker.take_tally();
+            // Of these the last is all that a live run wants to know.
+            let last = judged.tally.minutes.pop_last();
+            judged.tally.minutes = last.into_iter().collect();
         }
     }
 }

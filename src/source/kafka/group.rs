@@ -62,6 +62,16 @@ const APART: i64 = 10_000;
 /// at most when a partition is given to the member.
 const SKEW: Nanos = 300 * 1_000_000_000;
 
+/// What of a partition is handled, to be committed.
+struct Position {
+    topic: String,
+    number: i32,
+    /// The offset that follows.
+    next: i64,
+    /// As of its partition.
+    since: u64,
+}
+
 /// A partition that the member has.
 #[derive(Debug)]
 struct Partition {
@@ -223,6 +233,11 @@ impl Group {
         std::mem::take(&mut self.state().begun)
     }
 
+    /// True if a partition is the member's.
+    pub(super) fn has(&self, stream: &str) -> bool {
+        self.state().partitions.contains_key(stream)
+    }
+
     /// How often partitions were given or taken.
     pub(super) fn given(&self) -> u64 {
         self.given.load(Ordering::Relaxed)
@@ -280,6 +295,10 @@ impl Group {
             // One of them, and nobody says which.
             Err(error) if is_denial(&error) => {
                 for one in handled.chunks(1) {
+                    // That takes a while, in which partitions may have been given anew, from elsewhere.
+                    if self.state().of(&one[0]).is_none() {
+                        continue;
+                    }
                     if let Err(error) = self.try_commit(consumer, one) {
                         self.not_committed(one, &error);
                     }
@@ -291,21 +310,17 @@ impl Group {
     }
 
     /// What is handled and not committed yet.
-    fn take_handled(&self) -> Vec<(String, i32, i64)> {
-        let of = |one: &mut Partition| Some((one.topic.clone(), one.number, one.handled.take()?));
+    fn take_handled(&self) -> Vec<Position> {
+        let of = |one: &mut Partition| {
+            let next = one.handled.take()?;
+            Some(Position { topic: one.topic.clone(), number: one.number, next, since: one.since })
+        };
         self.state().partitions.values_mut().filter_map(of).collect()
     }
 
-    fn try_commit(
-        &self,
-        consumer: &BaseConsumer<Group>,
-        handled: &[(String, i32, i64)],
-    ) -> Result<(), KafkaError> {
-        if handled.is_empty() {
-            return Ok(());
-        }
+    fn try_commit(&self, consumer: &BaseConsumer<Group>, handled: &[Position]) -> Result<(), KafkaError> {
         let mut offsets = TopicPartitionList::new();
-        for (topic, number, next) in handled {
+        for Position { topic, number, next, .. } in handled {
             let mut one = offsets.add_partition(topic, *number);
             // It can only be refused for what no offset is.
             let _ = one.set_offset(Offset::Offset(*next));
@@ -313,32 +328,34 @@ impl Group {
                 one.set_metadata(format!("{SINCE}{since}"));
             }
         }
+        if offsets.count() == 0 {
+            return Ok(());
+        }
         consumer.commit(&offsets, CommitMode::Sync)?;
         self.telemetry.committed(&self.input, true);
         let mut state = self.state();
-        for (topic, number, _) in handled {
-            let name: Arc<str> = stream(topic, *number).into();
-            if let Some(partition) = state.partitions.get_mut(&name) {
+        for position in handled {
+            if let Some(partition) = state.of(position) {
                 partition.denied = 0;
             }
-            state.had.insert(name, None);
+            state.had.insert(stream(&position.topic, position.number).into(), None);
         }
         Ok(())
     }
 
     /// What was not committed is committed another time, unless more has been handled meanwhile, or its partition is gone.
-    fn not_committed(&self, handled: &[(String, i32, i64)], error: &KafkaError) {
+    fn not_committed(&self, handled: &[Position], error: &KafkaError) {
         self.telemetry.committed(&self.input, false);
         tracing::warn!(input = %self.input, %error, "offsets were not committed; they are committed later");
         let denied = u32::from(is_denial(error));
-        for (topic, number, next) in handled {
-            let (name, mut state) = (stream(topic, *number), self.state());
-            let Some(partition) = state.partitions.get_mut(&*name) else { continue };
+        for position in handled {
+            let mut state = self.state();
+            let Some(partition) = state.of(position) else { continue };
             partition.denied += denied;
             if partition.denied < DENIALS {
-                partition.handled = partition.handled.max(Some(*next));
+                partition.handled = partition.handled.max(Some(position.next));
             } else {
-                self.telemetry.partition_gone(&self.input, &name);
+                self.telemetry.partition_gone(&self.input, &stream(&position.topic, position.number));
             }
         }
     }
@@ -763,7 +780,7 @@ impl Group {
         }
     }
 
-    /// Partitions are taken from the member: what was read of them is handled and committed first, if there is time.
+    /// Partitions are taken from the member: what was handed over of them is handled and committed first, if there is time.
     fn end(&self, consumer: &BaseConsumer<Group>, taken: &TopicPartitionList) {
         if consumer.assignment_lost() {
             // Others have them already: a commit could only set them back.
@@ -826,6 +843,12 @@ impl Waiting {
 }
 
 impl State {
+    /// The partition of a position, if it has not been given anew since.
+    fn of(&mut self, position: &Position) -> Option<&mut Partition> {
+        let partition = self.partitions.get_mut(&*stream(&position.topic, position.number));
+        partition.filter(|partition| partition.since == position.since)
+    }
+
     fn handled(&mut self, done: &Waiting) {
         if let Some(partition) = self.partitions.get_mut(&done.stream)
             && done.given >= partition.since

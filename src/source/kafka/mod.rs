@@ -56,7 +56,11 @@ mod tests;
 /// Messages are handed over in batches of about this many bytes, which a core's cache holds.
 const BATCH: usize = 256 << 10;
 /// What is found in this many bytes is handed over at once, so that a backlog takes few syncs.
-const JUDGED: usize = 16 << 20;
+const JUDGED: usize = if cfg!(test) { 64 << 10 } else { 16 << 20 };
+/// A message counts for so many bytes at least: of small ones, and of those without a payload, not too many are read at once.
+const EACH: usize = 256;
+/// Of what was judged, one byte in so many waits for room: while the lane is held up, not all of a topic is read ahead.
+const AHEAD: usize = 16;
 /// Payloads that begin so are packed.
 const PACKED: &[u8] = &[0x1f, 0x8b];
 /// One message, unpacked, is at most so large: what one event may be.
@@ -354,6 +358,7 @@ pub(crate) fn start(
 
 /// Joins again when the broker has put the member out for good.
 fn stay(config: &Config, purpose: &Purpose, mut outlet: Outlet, readiness: &Readiness) {
+    let _gone = Gone(&config.name, readiness);
     loop {
         let reason = match consumer(config, purpose, &outlet, readiness.clone()) {
             Ok(consumer) => match Member::new(config, consumer, outlet).run(purpose.engines()) {
@@ -373,6 +378,15 @@ fn stay(config: &Config, purpose: &Purpose, mut outlet: Outlet, readiness: &Read
         if told.is_err() || outlet.stop.pause(AGAIN) {
             return;
         }
+    }
+}
+
+/// However the thread of an input ends, the input reads nothing any more.
+struct Gone<'a>(&'a str, &'a Readiness);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.1.group(self.0, "not a member".to_owned(), Some(false));
     }
 }
 
@@ -612,6 +626,9 @@ impl Member {
         if let (Some(last), Some(bench)) = (self.read.back_mut(), bench) {
             last.close(bench);
         }
+        if self.consumer.context().given() != given {
+            self.drop_what_was_taken();
+        }
         done?;
         while self.held.is_none() && !self.read.is_empty() {
             self.hand_over();
@@ -620,13 +637,20 @@ impl Member {
         Ok(())
     }
 
+    /// What was read of partitions that were taken from the member is others' to read, and was not committed.
+    fn drop_what_was_taken(&mut self) {
+        let group = self.consumer.context();
+        self.read.retain(|read| group.has(&read.stream));
+        self.held.take_if(|(messages, ..)| !group.has(&messages.stream));
+    }
+
     /// Polls until there is enough to be handed over, or nothing more is there.
     fn read(&mut self, bench: &mut Option<Bench<'_>>) -> Result<(), End> {
         let mut wait = if self.held.is_some() { HELD } else { WAIT };
         let enough = if bench.is_some() { JUDGED } else { BATCH };
         let mut weight = 0;
         if let Some((message, given)) = self.carried.take() {
-            weight += self.take(&message, false, given, bench);
+            weight += self.take(&message, false, given, bench).max(EACH);
             wait = Duration::ZERO;
         }
         // The message is the consumer's, and the rest of the member is changed meanwhile.
@@ -645,7 +669,7 @@ impl Member {
                         self.carried = Some((message.detach(), given));
                         break;
                     }
-                    weight += self.take(&message, again, given, bench);
+                    weight += self.take(&message, again, given, bench).max(EACH);
                 }
                 Some(Err(error)) => {
                     self.failed(error)?;
@@ -690,7 +714,7 @@ impl Member {
     fn hand_over(&mut self) {
         let Some(read) = self.read.pop_front() else { return };
         let Stretch { stream, of, content, bytes, next, given, closed: _ } = read;
-        let weight = content.weight();
+        let weight = content.weight() + bytes / AHEAD;
         let (reply, handled) = oneshot::channel();
         let group = self.consumer.context();
         let waiting = next.map(|next| group.waiting(Arc::clone(&stream), next, given, handled));

@@ -188,10 +188,11 @@ fn what_is_judged_is_told_of_its_partition() {
     };
     let (bytes, weight) = judge(&mut bench, &mut one, "t/0", 7, event.as_bytes());
     assert_eq!(bytes, event.len());
-    assert!(weight > 2 * bytes, "what was found waits, too: {weight}");
+    assert!(weight > bytes, "what was found counts, too: {weight}");
     let (bytes, _) = judge(&mut bench, &mut one, "t/0", 8, &pack(format!("{event}\n{{\n").as_bytes()));
     assert_eq!(bytes, event.len() + 3);
-    assert_eq!(judge(&mut bench, &mut one, "t/0", 9, b"{\"no\": \"event\"}"), (15, 15));
+    let (bytes, weight) = judge(&mut bench, &mut one, "t/0", 9, b"{\"no\": \"event\"}");
+    assert!(bytes == 15 && weight > bytes, "what is rejected counts, too: {weight}");
     bench.close(&mut one);
     judge(&mut bench, &mut other, "t/1", 3, b"none");
     bench.close(&mut other);
@@ -224,7 +225,7 @@ fn what_waits_for_the_lane_is_counted_once() {
         let time = rdkafka::Timestamp::NotAvailable;
         let message = OwnedMessage::new(Some(payload.into()), None, "t".to_owned(), time, 0, offset, None);
         let taken = stretch(&mut read, "t", 0, 1, &mut bench).take("k", &message, false, &mut bench);
-        assert_eq!(taken, Some(payload.len()));
+        assert!(taken.is_some());
         if offset == 1 {
             read.back_mut().unwrap().close(bench.as_mut().unwrap());
         }
@@ -237,6 +238,41 @@ fn what_waits_for_the_lane_is_counted_once() {
         Content::Payloads(_) => panic!("a bench judges"),
     });
     assert_eq!(seen.collect::<Vec<_>>(), [(2, 2, Some(2)), (1, 1, Some(3))]);
+}
+
+/// Many small messages, or messages without a payload, do not keep a member from all else that is due.
+#[test]
+fn not_too_many_messages_are_read_at_once() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t], from: start}}")).unwrap();
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+    for _ in 0..1_000 {
+        producer.send(BaseRecord::<(), str>::to("t").partition(0)).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let (sender, _lane) = mpsc::channel(1);
+    let engine = engine();
+    let (_in_force, engines) = watch::channel(Arc::clone(&engine));
+    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
+    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
+    let mut member = Member::new(&config, consumer, outlet);
+    let mut bench = Some(Bench::new(&engine, engines));
+    let began = Instant::now();
+    let mut next = |member: &mut Member| {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is read");
+        assert!(member.read(&mut bench).is_ok());
+        member.read.back().and_then(|last| last.next)
+    };
+    let first = loop {
+        if let Some(first) = next(&mut member) {
+            break first;
+        }
+    };
+    thread::sleep(Duration::from_secs(1)); // all are there then
+    assert_eq!(next(&mut member), Some(1_000.min(first + (JUDGED / EACH) as i64)));
 }
 
 /// Two partitions, and a member whose lane has room for one message.
