@@ -275,6 +275,41 @@ fn not_too_many_messages_are_read_at_once() {
     assert_eq!(next(&mut member), Some(1_000.min(first + (JUDGED / EACH) as i64)));
 }
 
+/// As when a quiet topic has a message after a reload.
+#[test]
+fn a_message_that_comes_after_a_reload_is_judged_by_what_is_in_force_then() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t], from: start}}")).unwrap();
+    let (sender, _lane) = mpsc::channel(1);
+    let (old, new) = (engine(), engine());
+    let (in_force, mut engines) = watch::channel(Arc::clone(&old));
+    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
+    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
+    let mut member = Member::new(&config, consumer, outlet);
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
+    let mut bench = Some(Bench::new(&old, engines.clone()));
+    in_force.send(Arc::clone(&new)).unwrap();
+    producer.send(BaseRecord::<(), str>::to("t").payload("{}")).map_err(|(error, _)| error).unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+    let began = Instant::now();
+    while member.carried.is_none() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60) && member.read.is_empty(),
+            "it is judged by the old"
+        );
+        assert!(member.read(&mut bench).is_ok());
+    }
+    let engine = Arc::clone(&engines.borrow_and_update());
+    assert!(member.read(&mut Some(Bench::new(&engine, engines.clone()))).is_ok());
+    let Some(Stretch { content: Content::Judged(by, _), next: Some(1), .. }) = member.read.front() else {
+        panic!("it is not judged");
+    };
+    assert!(Arc::ptr_eq(by, &new));
+}
+
 /// Two partitions, and a member whose lane has room for one message.
 #[test]
 fn a_partition_that_was_taken_while_it_was_paused_is_read_when_it_comes_again() {
