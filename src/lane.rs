@@ -6,7 +6,7 @@
 //! - Without a state directory, a batch from a topic is acknowledged once every output has what it caused: the topic keeps it
 //!   until then.
 //! - While the log cannot be written, or the spool of an output is full, nothing is acknowledged and nothing more is read:
-//!   the channel from the sources fills up, and they wait.
+//!   the channel from the sources fills up, and they wait. (A topic is read and judged up to 256 MiB ahead of that.)
 //! - An alert that the log has had lately is not appended again: input that comes twice causes no second alert.
 //! - No clock decides what is found. The clock says when positions are written although nothing was found.
 //!

@@ -240,25 +240,30 @@ fn what_waits_for_the_lane_is_counted_once() {
     assert_eq!(seen.collect::<Vec<_>>(), [(2, 2, Some(2)), (1, 1, Some(3))]);
 }
 
+/// A member that reads all of a topic `t`, and its lane.
+fn member(servers: &str, engines: &Engines) -> (Member, mpsc::Receiver<Delivery>) {
+    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t], from: start}}")).unwrap();
+    let (sender, lane) = mpsc::channel(1);
+    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
+    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
+    (Member::new(&config, consumer, outlet), lane)
+}
+
 /// Many small messages, or messages without a payload, do not keep a member from all else that is due.
 #[test]
 fn not_too_many_messages_are_read_at_once() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
     let servers = cluster.bootstrap_servers();
-    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t], from: start}}")).unwrap();
     let producer: BaseProducer =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
     for _ in 0..1_000 {
         producer.send(BaseRecord::<(), str>::to("t").partition(0)).map_err(|(error, _)| error).unwrap();
     }
     producer.flush(Duration::from_secs(10)).unwrap();
-    let (sender, _lane) = mpsc::channel(1);
     let engine = engine();
     let (_in_force, engines) = watch::channel(Arc::clone(&engine));
-    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
-    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
-    let mut member = Member::new(&config, consumer, outlet);
+    let (mut member, _lane) = member(&servers, &engines);
     let mut bench = Some(Bench::new(&engine, engines));
     let began = Instant::now();
     let mut next = |member: &mut Member| {
@@ -281,13 +286,9 @@ fn a_message_that_comes_after_a_reload_is_judged_by_what_is_in_force_then() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
     let servers = cluster.bootstrap_servers();
-    let config = config(&format!("{{bootstrap_servers: '{servers}', topics: [t], from: start}}")).unwrap();
-    let (sender, _lane) = mpsc::channel(1);
     let (old, new) = (engine(), engine());
     let (in_force, mut engines) = watch::channel(Arc::clone(&old));
-    let outlet = Outlet::new(sender, Room::new(1), Stop::new().unwrap(), Telemetry::new()).unwrap();
-    let consumer = consumer(&config, &Purpose::Part(engines.clone()), &outlet, Readiness::new()).unwrap();
-    let mut member = Member::new(&config, consumer, outlet);
+    let (mut member, _lane) = member(&servers, &engines);
     let producer: BaseProducer =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &servers).create().unwrap();
     let mut bench = Some(Bench::new(&old, engines.clone()));
